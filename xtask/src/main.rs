@@ -1,0 +1,2 @@
+//! Set-up and developer commands: `cargo xtask --help`.
+fn main() {}
