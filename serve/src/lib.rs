@@ -1,1 +1,9 @@
-//! stub
+//! The serving side of dfml: from image bytes to similar products.
+//!
+//! - [`engine`]: image bytes to unit vector, through ONNX Runtime, with batching.
+//! - [`bulk`]: many images to vectors with every core busy, past the ones that cannot be read.
+//! - [`settings`]: built-in values, file, environment and flags, in layers.
+
+pub mod bulk;
+pub mod engine;
+pub mod settings;

@@ -1,0 +1,137 @@
+//! The command line: one file per subcommand, and what they share.
+
+mod eval;
+mod export;
+mod index;
+mod info;
+mod interrupt;
+mod options;
+mod progress;
+mod search;
+mod serve;
+mod verify;
+
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use dfml_serve::engine::EngineError;
+use tracing_subscriber::EnvFilter;
+
+/// Exit codes, as `--help` lists them.
+mod exit {
+    pub(super) const ERROR: u8 = 1;
+    pub(super) const PROVIDER: u8 = 3;
+    pub(super) const INTERRUPTED: u8 = 130;
+}
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0    done (items that were left out are counted in the summary; --strict makes them an error)
+  1    an error, named on standard error
+  2    the command line is wrong
+  3    a GPU was required and could not be used
+  130  interrupted; what was done is kept
+
+Settings come from --config FILE, then DFML_SECTION__KEY variables, then flags; the last one wins.
+
+Examples:
+  dfml export --weights efficientnet-lite0.pth --fit-embedding Ebay_train.txt --out model
+  dfml index --model model --catalogue store --list gallery.txt --products products.jsonl
+  dfml search chair.jpg --model model --catalogue store
+  dfml serve --model model --catalogue store";
+
+/// Visual product search: embed images, index a catalogue, find similar products.
+#[derive(Parser)]
+#[command(name = "dfml", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+struct Cli {
+    /// Settings file (TOML); configs/serve.toml lists every key.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What is logged on standard error: error, warn, info, debug, trace, or a filter such as `dfml_serve=debug`.
+    #[arg(long, global = true, value_name = "FILTER", default_value = "warn,dfml=info,dfml_serve=info")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Export(export::Args),
+    Verify(verify::Args),
+    Eval(eval::Args),
+    Index(index::Args),
+    Search(search::Args),
+    Serve(serve::Args),
+    Info(info::Args),
+}
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    /// Everything that was asked for.
+    Complete,
+    /// Stopped by SIGINT or SIGTERM, with what was done kept.
+    Interrupted,
+}
+
+/// Parses the command line, runs the subcommand and maps its error to an exit code.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = start_log(&cli.log) {
+        eprintln!("error: --log: {error}");
+        return ExitCode::from(2);
+    }
+    match run(cli) {
+        Ok(Done::Complete) => ExitCode::SUCCESS,
+        Ok(Done::Interrupted) => ExitCode::from(exit::INTERRUPTED),
+        Err(error) => {
+            // Standard error may be closed; there is nowhere left to say so.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            exit_code(&error)
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<Done> {
+    let settings = dfml_serve::settings::Settings::load(cli.config.as_deref())?;
+    match cli.command {
+        Command::Export(args) => export::run(args, settings),
+        Command::Verify(args) => verify::run(args, settings),
+        Command::Eval(args) => eval::run(args, settings),
+        Command::Index(args) => index::run(args, settings),
+        Command::Search(args) => search::run(args, settings),
+        Command::Serve(args) => serve::run(args, settings),
+        Command::Info(args) => info::run(args, settings),
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<EngineError>() {
+        Some(EngineError::GpuRequired { .. }) => ExitCode::from(exit::PROVIDER),
+        _ => ExitCode::from(exit::ERROR),
+    }
+}
+
+fn start_log(filter: &str) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(filter)?)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,221 @@
+//! Settings in layers: built in, then a TOML file, then the environment, then flags. A later layer wins, and a key that
+//! does not exist is an error in every layer, so that a misspelt setting is never silently ignored.
+//!
+//! In the environment a setting is `DFML_SECTION__KEY`, e.g. `DFML_SERVER__BIND=0.0.0.0:8080`. configs/serve.toml lists
+//! every key with its built-in value.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use dfml_models::DecodeLimits;
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{BatchOptions, EngineOptions, Provider};
+
+/// Variables with our prefix that are not settings.
+const NOT_SETTINGS: [&str; 2] = ["DFML_CACHE_DIR", "DFML_GOLDEN_DIR"];
+const PREFIX: &str = "DFML_";
+
+/// All settings of the server and the bulk commands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The model runtime.
+    pub engine: EngineSettings,
+    /// Batching of single requests.
+    pub batch: BatchSettings,
+    /// The HTTP server.
+    pub server: ServerSettings,
+    /// Bounds on images.
+    pub limits: LimitSettings,
+}
+
+/// `[engine]`: where and with how many threads the network is computed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineSettings {
+    /// `auto`, `cpu`, `cuda`, `tensorrt` or `openvino`.
+    pub provider: Provider,
+    /// Refuse to start without a GPU.
+    pub require_gpu: bool,
+    /// Threads in all; absent means every core.
+    pub threads: Option<usize>,
+    /// Sessions side by side; absent means one for the server, one per thread for bulk work.
+    pub sessions: Option<usize>,
+    /// The ONNX Runtime library; absent looks in the usual places.
+    pub onnxruntime: Option<PathBuf>,
+}
+
+/// `[batch]`: how single requests are put together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchSettings {
+    /// Most images in one run.
+    pub max_batch: usize,
+    /// How long the first request of a batch waits for company, in microseconds.
+    pub max_wait_us: u64,
+    /// Most requests that wait for the model; one more is answered 429.
+    pub queue_capacity: usize,
+}
+
+impl Default for BatchSettings {
+    fn default() -> Self {
+        let BatchOptions { max_batch, max_wait, queue_capacity } = BatchOptions::default();
+        Self { max_batch, max_wait_us: u64::try_from(max_wait.as_micros()).unwrap_or(u64::MAX), queue_capacity }
+    }
+}
+
+/// `[server]`: the HTTP server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSettings {
+    /// Address and port to listen on.
+    pub bind: SocketAddr,
+    /// Folder that holds the catalogue's images, for the web page; absent shows none.
+    pub images: Option<PathBuf>,
+    /// Largest request body, in bytes.
+    pub body_bytes_max: usize,
+    /// Longest time for a request, in milliseconds.
+    pub request_timeout_ms: u64,
+    /// How long a stopping server waits for requests in flight, in milliseconds.
+    pub drain_timeout_ms: u64,
+    /// Threads that decode and resize images; absent means every core.
+    pub decode_threads: Option<usize>,
+    /// Results per search where the request does not say.
+    pub k_default: usize,
+    /// Most results that a request may ask for.
+    pub k_max: usize,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            images: None,
+            body_bytes_max: 20 << 20,
+            request_timeout_ms: 30_000,
+            drain_timeout_ms: 20_000,
+            decode_threads: None,
+            k_default: 12,
+            k_max: 200,
+        }
+    }
+}
+
+/// `[limits]`: what is refused before memory is given to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Largest image file, in bytes.
+    pub image_bytes_max: usize,
+    /// Most pixels (width x height) in an image.
+    pub image_pixels_max: u64,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        let DecodeLimits { max_bytes, max_pixels, .. } = DecodeLimits::default();
+        Self { image_bytes_max: max_bytes, image_pixels_max: max_pixels }
+    }
+}
+
+/// A setting that cannot be read. The message names the layer (file or variable) and the key.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The settings file is not there.
+    #[error("settings file {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be read.
+        source: std::io::Error,
+    },
+    /// A key is unknown, or a value has the wrong type or range.
+    #[error("settings: {0}")]
+    Invalid(#[from] Box<figment::Error>),
+    /// An environment variable with our prefix that is no setting.
+    #[error("environment variable {name} is not a setting; settings are named DFML_SECTION__KEY, e.g. DFML_SERVER__BIND")]
+    Variable {
+        /// The variable.
+        name: String,
+    },
+}
+
+impl Settings {
+    /// Reads the layers: built in, `file` if given, the environment.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for a missing file, an unknown key, or a value of the wrong type.
+    pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
+        let mut layers = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| SettingsError::File { path: path.to_path_buf(), source })?;
+            // Read here rather than by figment, which takes a missing file for an empty one.
+            layers = layers.merge(NamedToml { path, text: &text });
+        }
+        if let Some(name) = unknown_variable(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+            return Err(SettingsError::Variable { name });
+        }
+        let environment = Env::prefixed(PREFIX).filter(|key| key.as_str().contains("__")).split("__");
+        layers.merge(environment).extract().map_err(|error| Box::new(error).into())
+    }
+
+    /// The engine's options for a server: one session on all threads.
+    pub fn engine_options(&self) -> EngineOptions {
+        EngineOptions {
+            provider: self.engine.provider,
+            require_gpu: self.engine.require_gpu,
+            threads: self.engine.threads,
+            sessions: self.engine.sessions,
+            library: self.engine.onnxruntime.clone(),
+            decode_limits: self.decode_limits(),
+            skip_self_test: false,
+        }
+    }
+
+    /// The bounds on images that are decoded.
+    pub fn decode_limits(&self) -> DecodeLimits {
+        let LimitSettings { image_bytes_max, image_pixels_max } = self.limits;
+        DecodeLimits { max_bytes: image_bytes_max, max_pixels: image_pixels_max, ..DecodeLimits::default() }
+    }
+
+    /// The bounds of the batcher.
+    pub fn batch_options(&self) -> BatchOptions {
+        BatchOptions {
+            max_batch: self.batch.max_batch,
+            max_wait: Duration::from_micros(self.batch.max_wait_us),
+            queue_capacity: self.batch.queue_capacity,
+        }
+    }
+}
+
+/// The first variable with our prefix that is neither a setting's name nor one of [`NOT_SETTINGS`].
+fn unknown_variable(names: impl Iterator<Item = String>) -> Option<String> {
+    names.into_iter().find(|name| {
+        name.strip_prefix(PREFIX).is_some_and(|key| !key.contains("__") && !NOT_SETTINGS.contains(&name.as_str()))
+    })
+}
+
+/// A TOML file whose errors name the file.
+struct NamedToml<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl figment::Provider for NamedToml<'_> {
+    fn metadata(&self) -> figment::Metadata {
+        figment::Metadata::from("settings file", self.path)
+    }
+
+    fn data(&self) -> Result<figment::value::Map<figment::Profile, figment::value::Dict>, figment::Error> {
+        figment::Provider::data(&Toml::string(self.text))
+    }
+}
