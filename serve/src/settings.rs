@@ -121,7 +121,7 @@ pub struct LimitSettings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        let DecodeLimits { max_bytes, max_pixels, .. } = DecodeLimits::default();
+        let DecodeLimits { max_bytes, max_pixels } = DecodeLimits::default();
         Self { image_bytes_max: max_bytes, image_pixels_max: max_pixels }
     }
 }
@@ -184,7 +184,7 @@ impl Settings {
     /// The bounds on images that are decoded.
     pub fn decode_limits(&self) -> DecodeLimits {
         let LimitSettings { image_bytes_max, image_pixels_max } = self.limits;
-        DecodeLimits { max_bytes: image_bytes_max, max_pixels: image_pixels_max, ..DecodeLimits::default() }
+        DecodeLimits { max_bytes: image_bytes_max, max_pixels: image_pixels_max }
     }
 
     /// The bounds of the batcher.
@@ -217,5 +217,59 @@ impl figment::Provider for NamedToml<'_> {
 
     fn data(&self) -> Result<figment::value::Map<figment::Profile, figment::value::Dict>, figment::Error> {
         figment::Provider::data(&Toml::string(self.text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Settings, String> {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let path = dir.path().join("serve.toml");
+        std::fs::write(&path, text).expect("write");
+        Settings::load(Some(&path)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_shipped_file_lists_the_built_in_values() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/serve.toml");
+        assert_eq!(Settings::load(Some(&path)).expect("configs/serve.toml"), Settings::default());
+    }
+
+    #[test]
+    fn a_file_overrides_only_what_it_names() {
+        let settings = load("[engine]\nprovider = \"cpu\"\nthreads = 3\n[server]\nk_max = 50\n").expect("valid");
+        assert_eq!(settings.engine.provider, Provider::Cpu);
+        assert_eq!(settings.engine.threads, Some(3));
+        assert_eq!(settings.server, ServerSettings { k_max: 50, ..ServerSettings::default() });
+        assert_eq!(settings.batch, BatchSettings::default());
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_types_are_errors_that_name_the_file_and_the_key() {
+        for (text, named) in [
+            ("[engine]\nprovidr = \"cpu\"\n", "providr"),
+            ("[sever]\nbind = \"127.0.0.1:1\"\n", "sever"),
+            ("[server]\nbind = \"here\"\n", "server.bind"),
+            ("[batch]\nmax_batch = -1\n", "batch.max_batch"),
+            ("[engine]\nprovider = \"gpu\"\n", "gpu"),
+        ] {
+            let error = load(text).expect_err(text);
+            assert!(error.contains(named) && error.contains("serve.toml"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_that_names_it() {
+        let error = Settings::load(Some(Path::new("/nowhere/serve.toml"))).expect_err("missing").to_string();
+        assert!(error.contains("/nowhere/serve.toml"), "{error}");
+    }
+
+    #[test]
+    fn variables_with_our_prefix_are_settings_or_known() {
+        let find = |names: &[&str]| unknown_variable(names.iter().map(|name| (*name).to_owned()));
+        assert_eq!(find(&["PATH", "DFML_CACHE_DIR", "DFML_SERVER__BIND"]), None);
+        assert_eq!(find(&["DFML_SERVER_BIND"]).as_deref(), Some("DFML_SERVER_BIND"));
     }
 }

@@ -17,6 +17,7 @@ use std::{
 };
 
 use dfml_models::DecodeError;
+use sha2::{Digest, Sha256};
 
 use crate::engine::{Engine, EngineError};
 
@@ -27,12 +28,23 @@ pub struct BulkOptions {
     pub batch: usize,
     /// Worker threads; `None` means one per core.
     pub workers: Option<usize>,
+    /// Also compute each file's SHA-256.
+    pub digest: bool,
 }
 
 impl Default for BulkOptions {
     fn default() -> Self {
-        Self { batch: 8, workers: None }
+        Self { batch: 8, workers: None, digest: false }
     }
+}
+
+/// One embedded file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedding {
+    /// The unit vector.
+    pub vector: Vec<f32>,
+    /// SHA-256 of the file's bytes in hex, if [`BulkOptions::digest`] asks for it.
+    pub sha256: Option<String>,
 }
 
 /// One file that could not be embedded.
@@ -68,7 +80,9 @@ pub enum BulkError {
 }
 
 /// One file's result: its position in the caller's list, and its vector or why there is none.
-type Outcome = (usize, Result<Vec<f32>, ItemError>);
+type Outcome = (usize, Result<Embedding, ItemError>);
+/// What reading one file gives: its digest if asked for, or why it cannot be embedded.
+type Loaded = Result<Option<String>, ItemErrorKind>;
 /// What a worker hands over at a time.
 type Message = Result<Vec<Outcome>, EngineError>;
 
@@ -84,12 +98,12 @@ pub fn embed_files<P: AsRef<Path> + Sync>(
     engine: &Engine,
     paths: &[P],
     options: &BulkOptions,
-    mut on: impl FnMut(usize, Result<Vec<f32>, ItemError>) -> ControlFlow<()>,
+    mut on: impl FnMut(usize, Result<Embedding, ItemError>) -> ControlFlow<()>,
 ) -> Result<(), BulkError> {
     let workers = options.workers.unwrap_or_else(cores).clamp(1, paths.len().max(1));
     // Small enough batches that the last ones end together, where there are few files.
     let batch = options.batch.clamp(1, paths.len().div_ceil(workers).max(1));
-    let work = Work { engine, paths, batch, next: AtomicUsize::new(0), stop: AtomicBool::new(false) };
+    let work = Work { engine, paths, batch, digest: options.digest, next: AtomicUsize::new(0), stop: AtomicBool::new(false) };
     let (sender, results) = sync_channel::<Message>(2 * workers);
     thread::scope(|scope| {
         for index in 0..workers {
@@ -114,7 +128,7 @@ pub fn embed_files<P: AsRef<Path> + Sync>(
 
 fn consume(
     results: &std::sync::mpsc::Receiver<Message>,
-    on: &mut impl FnMut(usize, Result<Vec<f32>, ItemError>) -> ControlFlow<()>,
+    on: &mut impl FnMut(usize, Result<Embedding, ItemError>) -> ControlFlow<()>,
 ) -> Result<(), BulkError> {
     for message in results {
         for (position, result) in message? {
@@ -134,6 +148,7 @@ struct Work<'a, P> {
     engine: &'a Engine,
     paths: &'a [P],
     batch: usize,
+    digest: bool,
     next: AtomicUsize,
     stop: AtomicBool,
 }
@@ -164,23 +179,24 @@ impl<P: AsRef<Path>> Work<'_, P> {
             let slot = &mut pixels[decoded.len() * per_image..][..per_image];
             let path = self.paths[position].as_ref();
             match self.load(path, slot)? {
-                Ok(()) => decoded.push(position),
+                Ok(sha256) => decoded.push((position, sha256)),
                 Err(kind) => outcomes.push((position, Err(ItemError { path: path.to_path_buf(), kind }))),
             }
         }
         let vectors = self.engine.embed_pixels(&pixels[..decoded.len() * per_image], decoded.len())?;
-        outcomes.extend(decoded.into_iter().zip(vectors.into_iter().map(Ok)));
+        let embedded = decoded.into_iter().zip(vectors);
+        outcomes.extend(embedded.map(|((position, sha256), vector)| (position, Ok(Embedding { vector, sha256 }))));
         Ok(outcomes)
     }
 
     /// Reads and preprocesses one file; the outer error is the engine's, the inner one the file's.
-    fn load(&self, path: &Path, pixels: &mut [f32]) -> Result<Result<(), ItemErrorKind>, EngineError> {
+    fn load(&self, path: &Path, pixels: &mut [f32]) -> Result<Loaded, EngineError> {
         let bytes = match fs_err::read(path) {
             Ok(bytes) => bytes,
             Err(error) => return Ok(Err(ItemErrorKind::Read(bare(error)))),
         };
         match self.engine.preprocess_into(&bytes, pixels) {
-            Ok(()) => Ok(Ok(())),
+            Ok(()) => Ok(Ok(self.digest.then(|| hex::encode(Sha256::digest(&bytes))))),
             Err(EngineError::Decode(error)) => Ok(Err(ItemErrorKind::Decode(error))),
             Err(error) => Err(error),
         }

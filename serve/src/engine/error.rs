@@ -89,6 +89,12 @@ pub enum EngineError {
         /// The model directory.
         model_dir: PathBuf,
     },
+    /// The reference images or embeddings have another size than the model's.
+    #[error("{}: the reference images or embeddings do not have the model's size; export the model again", model_dir.display())]
+    ReferenceSize {
+        /// The model directory.
+        model_dir: PathBuf,
+    },
     /// A pixel buffer has the wrong length for the model.
     #[error("{images} images need {expected} pixel values, got {found}")]
     PixelCount {

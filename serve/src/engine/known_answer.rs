@@ -17,12 +17,14 @@ impl KnownAnswers {
     /// Reads the engine's reference file; `None` if its manifest lists none.
     ///
     /// # Errors
-    /// [`EngineError::Manifest`] if the file cannot be read.
+    /// [`EngineError::Manifest`] if the file cannot be read, [`EngineError::ReferenceSize`] if it is another model's.
     pub fn load(engine: &Engine) -> Result<Option<Self>, EngineError> {
-        match &engine.manifest().files.reference {
-            Some(file) => Ok(Some(Self(Reference::load(&engine.model_dir().join(&file.name))?))),
-            None => Ok(None),
-        }
+        let Some(reference) = engine.manifest().load_reference(engine.model_dir())? else { return Ok(None) };
+        let (transform, dim) = (&engine.manifest().transform, engine.manifest().embedding_dim);
+        let size = (transform.crop_width, transform.crop_height);
+        let fits = reference.pixels.iter().all(|image| (image.width, image.height) == size)
+            && reference.embeddings.iter().all(|embedding| embedding.len() == dim);
+        if fits { Ok(Some(Self(reference))) } else { Err(EngineError::ReferenceSize { model_dir: engine.model_dir().to_path_buf() }) }
     }
 
     /// How many reference images there are.

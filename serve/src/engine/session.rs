@@ -77,7 +77,7 @@ impl Engine {
     pub fn load(model_dir: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
         let manifest = Manifest::load(model_dir)?;
         let library = Library::load(options.library.as_deref())?;
-        let model = model_dir.join(&manifest.files.model.name);
+        let model = manifest.model_path(model_dir);
         let count = options.sessions.unwrap_or(1).max(1);
         let threads = (options.thread_count() / count).max(1);
         let opened = open_sessions(&library, &model, options.provider, count, threads)?;
@@ -104,7 +104,7 @@ impl Engine {
             },
             manifest,
             sessions: Pool::new(opened.sessions),
-            decode_limits: options.decode_limits.clone(),
+            decode_limits: options.decode_limits,
         };
         engine.report.probe_images_per_second = engine.probe()?;
         if !options.skip_self_test {
@@ -140,7 +140,7 @@ impl Engine {
 
     /// Values in one image's pixels: `3 * crop_height * crop_width`.
     pub fn pixels_per_image(&self) -> usize {
-        3 * self.manifest.transform.crop_height as usize * self.manifest.transform.crop_width as usize
+        self.manifest.transform.output_len()
     }
 
     /// Decodes, resizes, crops and normalises an image into `pixels`, `[3, height, width]`.

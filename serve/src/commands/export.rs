@@ -1,0 +1,167 @@
+//! `dfml export`: a weight file becomes a model directory.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use dfml_index::sop::SopList;
+use dfml_models::{
+    Architecture, EfficientNetLite, ExportRequest, Lineage, LiteVariant, TensorMap, Transform, Vit, load_weights,
+    sha256_file, write_model_dir,
+};
+use dfml_serve::{bulk::fit_embedding, settings::Settings};
+
+use super::{Done, interrupt::Interrupt, options::EngineArgs, progress::Progress};
+
+/// Make a model directory from pretrained weights.
+///
+/// With --fit-embedding the network gets a linear embedding layer: the principal components of its features of the
+/// listed images. That is the model "before training".
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  dfml export --weights efficientnet-lite0.pth --fit-embedding Ebay_train.txt --dim 384 --out model
+  dfml export --weights deit_small_distilled.pth --arch deit-small-distilled --out model")]
+pub(super) struct Args {
+    /// Weight file: .safetensors, or PyTorch .pth.
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// The network that the weights are for.
+    #[arg(long, value_enum, default_value_t = Arch::EfficientnetLite0)]
+    arch: Arch,
+    /// List of images (columns image_id class_id super_class_id path) whose features the embedding layer is fitted to.
+    #[arg(long, value_name = "LIST")]
+    fit_embedding: Option<PathBuf>,
+    /// Folder that the list's paths start from; the list's own folder if not given.
+    #[arg(long, value_name = "DIR", requires = "fit_embedding")]
+    root: Option<PathBuf>,
+    /// Dimensions of the fitted embedding.
+    #[arg(long, value_name = "N", default_value_t = 384)]
+    dim: usize,
+    /// Side of the square crop in pixels; the network's own resolution if not given.
+    #[arg(long, value_name = "PIXELS")]
+    crop: Option<u32>,
+    /// Length of the short side before the crop; 8/7 of the crop if not given.
+    #[arg(long, value_name = "PIXELS")]
+    resize_short: Option<u32>,
+    /// The model's name in its manifest; the weight file's name if not given.
+    #[arg(long)]
+    name: Option<String>,
+    /// Model directory to write.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Arch {
+    EfficientnetLite0,
+    EfficientnetLite1,
+    EfficientnetLite2,
+    EfficientnetLite3,
+    EfficientnetLite4,
+    DeitSmallDistilled,
+}
+
+impl Arch {
+    fn architecture(self, weights: &TensorMap) -> Architecture {
+        let variant = match self {
+            Self::EfficientnetLite0 => LiteVariant::Lite0,
+            Self::EfficientnetLite1 => LiteVariant::Lite1,
+            Self::EfficientnetLite2 => LiteVariant::Lite2,
+            Self::EfficientnetLite3 => LiteVariant::Lite3,
+            Self::EfficientnetLite4 => LiteVariant::Lite4,
+            Self::DeitSmallDistilled => return Architecture::Vit(Vit::deit_small_distilled()),
+        };
+        // A file that was trained with an embedding layer carries it along.
+        let embedding_dim = weights.get("embedding.weight").and_then(|tensor| tensor.shape.first().copied());
+        Architecture::EfficientnetLite(EfficientNetLite { variant, embedding_dim, ..EfficientNetLite::lite0() })
+    }
+}
+
+impl Args {
+    fn transform(&self, architecture: &Architecture) -> Transform {
+        let transform = match architecture {
+            Architecture::EfficientnetLite(net) => {
+                Transform::efficientnet_lite(self.crop.unwrap_or_else(|| net.variant.native_resolution()))
+            }
+            Architecture::Vit(net) => {
+                let crop = self.crop.unwrap_or_else(|| u32::try_from(net.image_size).unwrap_or(u32::MAX));
+                Transform::imagenet(crop.saturating_add(crop / 7), crop)
+            }
+        };
+        Transform { resize_short: self.resize_short.unwrap_or(transform.resize_short), ..transform }
+    }
+}
+
+pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
+    let mut weights = load_weights(&args.weights)?;
+    let mut architecture = args.arch.architecture(&weights);
+    let transform = args.transform(&architecture);
+    let mut lineage = Lineage {
+        weights_sha256: sha256_file(&args.weights)?,
+        data_sha256: None,
+        config_sha256: None,
+        checkpoint_sha256: None,
+        seed: None,
+        producer: format!("dfml export {}", env!("CARGO_PKG_VERSION")),
+    };
+    if let Some(list) = &args.fit_embedding {
+        lineage.data_sha256 = Some(sha256_file(list)?);
+        let Some(fitted) = fit(&args, &mut settings, &architecture, weights, &transform, list)? else {
+            return Ok(Done::Interrupted);
+        };
+        (architecture, weights) = fitted;
+    }
+    let stem = args.weights.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let request = ExportRequest {
+        name: args.name.unwrap_or(stem),
+        architecture,
+        weights: &weights,
+        transform,
+        lineage,
+        reference: None,
+    };
+    let manifest = write_model_dir(&args.out, &request)?;
+    println!("{}: {}, {} dimensions, {}", args.out.display(), manifest.name, manifest.embedding_dim, manifest.fingerprint());
+    Ok(Done::Complete)
+}
+
+/// Adds the embedding layer; `None` if interrupted.
+fn fit(
+    args: &Args,
+    settings: &mut Settings,
+    architecture: &Architecture,
+    weights: TensorMap,
+    transform: &Transform,
+    list: &Path,
+) -> anyhow::Result<Option<(Architecture, TensorMap)>> {
+    let Architecture::EfficientnetLite(net) = architecture else {
+        bail!("--fit-embedding needs a network with an embedding layer; a vision transformer has none");
+    };
+    if net.embedding_dim.is_some() {
+        bail!("{} already has an embedding layer; leave out --fit-embedding to keep it", args.weights.display());
+    }
+    let sop = SopList::read(list, args.root.as_deref())?;
+    let paths: Vec<PathBuf> = sop.entries.iter().map(|entry| sop.root.join(&entry.path)).collect();
+    let interrupt = Interrupt::listen()?;
+    args.engine.apply(settings);
+    let options = settings.engine_options().for_throughput();
+    let mut progress = Progress::new("features", paths.len());
+    let features = fit_embedding::pooled_features(net, &weights, transform, &paths, &options, |position, error| {
+        if let Some(error) = error {
+            progress.line(&format!("warning: {}:{}: {error}", list.display(), sop.entries[position].line));
+        }
+        progress.step();
+        !interrupt.requested()
+    })?;
+    progress.finish();
+    if interrupt.requested() {
+        return Ok(None);
+    }
+    if features.skipped > 0 {
+        eprintln!("warning: {} of {} images were left out", features.skipped, paths.len());
+    }
+    let (net, weights) = fit_embedding::add_layer(net, weights, &features, args.dim)
+        .with_context(|| format!("embedding layer from {}", list.display()))?;
+    Ok(Some((Architecture::EfficientnetLite(net), weights)))
+}

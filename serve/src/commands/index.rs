@@ -1,0 +1,90 @@
+//! `dfml index`: a list of images into a store.
+
+use std::{ops::ControlFlow, path::PathBuf};
+
+use anyhow::{Context as _, bail};
+use dfml_index::{EmbeddedIndex, OpenOptions, VectorIndex, sop::SopList};
+use dfml_serve::{
+    bulk::{Ingest, IngestEvent, IngestOptions, IngestSummary, Products},
+    settings::Settings,
+};
+
+use super::{Done, interrupt::Interrupt, options::EngineArgs, progress::Progress};
+
+/// Embed the images of a list into a store.
+///
+/// Images that the store already has are left alone, so an interrupted run is resumed by running it again. An image that
+/// cannot be read is reported and left out.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  dfml index --model model --catalogue store --list gallery.txt --products products.jsonl
+  dfml index --model model --catalogue store --list Ebay_test.txt --root /data/Stanford_Online_Products --strict")]
+pub(super) struct Args {
+    /// Model directory.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Store directory; made if it does not exist.
+    #[arg(long, value_name = "DIR")]
+    catalogue: PathBuf,
+    /// List of images: columns image_id class_id super_class_id path; the class is the product.
+    #[arg(long, value_name = "FILE")]
+    list: PathBuf,
+    /// Folder that the list's paths start from; the list's own folder if not given.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// What is known about the products: one JSON object a line with id, name, category …
+    #[arg(long, value_name = "FILE")]
+    products: Option<PathBuf>,
+    /// Exit with code 1 if any image was left out.
+    #[arg(long)]
+    strict: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
+    let list = SopList::read(&args.list, args.root.as_deref())?;
+    let products = match &args.products {
+        Some(path) => Products::read(path)?,
+        None => Products::default(),
+    };
+    let (engine, bulk) = args.engine.load_bulk(&args.model, &mut settings)?;
+    let manifest = engine.manifest();
+    let options = OpenOptions { dim: manifest.embedding_dim, model_fingerprint: manifest.fingerprint(), create: true };
+    let index = EmbeddedIndex::open(&args.catalogue, options)
+        .with_context(|| format!("store {}", args.catalogue.display()))?;
+    let interrupt = Interrupt::listen()?;
+    let mut progress = Progress::new("indexing", list.entries.len());
+    let ingest = Ingest { engine: &engine, index: &index, list: &list, products: &products };
+    let summary = ingest.run(&IngestOptions { bulk, ..IngestOptions::default() }, |event| {
+        if let IngestEvent::Failed { entry, error } = event {
+            progress.line(&format!("warning: {}:{}: {error}", args.list.display(), entry.line));
+        }
+        progress.step();
+        if interrupt.requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    index.flush()?;
+    let took = progress.finish();
+    report(&args, &summary, took, index.count());
+    if interrupt.requested() {
+        eprintln!("interrupted; the store has what was done, run the same command again to go on");
+        return Ok(Done::Interrupted);
+    }
+    if args.strict && summary.failed > 0 {
+        bail!("{} of {} images were left out", summary.failed, summary.listed);
+    }
+    Ok(Done::Complete)
+}
+
+fn report(args: &Args, summary: &IngestSummary, took: std::time::Duration, stored: usize) {
+    println!(
+        "{}: {stored} items; {} embedded, {} updated, {} unchanged, {} left out; {:.1} s, {:.0} images/s",
+        args.catalogue.display(),
+        summary.embedded,
+        summary.updated,
+        summary.unchanged,
+        summary.failed,
+        took.as_secs_f64(),
+        summary.embedded as f64 / took.as_secs_f64().max(1e-9)
+    );
+}
