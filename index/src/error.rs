@@ -71,8 +71,8 @@ pub enum IndexError {
         /// What it said.
         source: Box<redb::Error>,
     },
-    /// A group commit failed; nothing of it was written.
-    #[error("the write was not committed: {detail}")]
+    /// A group commit failed: whether it is on disk shows when the store is opened again, wholly or not at all.
+    #[error("the write could not be committed: {detail}")]
     Commit {
         /// What the storage engine said.
         detail: String,

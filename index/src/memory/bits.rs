@@ -1,0 +1,46 @@
+//! A set of slots as one bit each.
+
+use roaring::RoaringBitmap;
+
+/// Slots, 64 to a word.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bits(Vec<u64>);
+
+impl Bits {
+    /// The slots of a bitmap that are below `len`.
+    pub(super) fn of(slots: &RoaringBitmap, len: usize) -> Self {
+        let mut words = vec![0; len.div_ceil(64)];
+        for slot in slots {
+            if let Some(word) = words.get_mut(slot as usize / 64) {
+                *word |= 1 << (slot % 64);
+            }
+        }
+        Self(words)
+    }
+
+    pub(super) fn insert(&mut self, slot: u32) {
+        let index = slot as usize / 64;
+        if index >= self.0.len() {
+            self.0.resize(index + 1, 0);
+        }
+        self.0[index] |= 1 << (slot % 64);
+    }
+
+    /// Takes a slot out; true if it was in.
+    pub(super) fn remove(&mut self, slot: u32) -> bool {
+        let bit = 1 << (slot % 64);
+        let Some(word) = self.0.get_mut(slot as usize / 64) else { return false };
+        let was_in = *word & bit != 0;
+        *word &= !bit;
+        was_in
+    }
+
+    pub(super) fn words(&self) -> &[u64] {
+        &self.0
+    }
+
+    /// The 64 slots from `64 * index`; none beyond the end.
+    pub(super) fn word(&self, index: usize) -> u64 {
+        self.0.get(index).copied().unwrap_or(0)
+    }
+}
