@@ -2,8 +2,12 @@
 //!
 //! - [`engine`]: image bytes to unit vector, through ONNX Runtime, with batching.
 //! - [`bulk`]: many images to vectors with every core busy, past the ones that cannot be read.
+//! - [`http`]: the HTTP server and its web page.
+//! - [`metrics`]: what it measures, for Prometheus.
 //! - [`settings`]: built-in values, file, environment and flags, in layers.
 
 pub mod bulk;
 pub mod engine;
+pub mod http;
+pub mod metrics;
 pub mod settings;

@@ -1,0 +1,44 @@
+//! The web page: a few files inside the executable, served with validators so that a browser fetches them once.
+
+use axum::{
+    extract::Request,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use sha2::{Digest, Sha256};
+
+use super::headers::POLICY_PAGE;
+
+/// One file of the page.
+#[derive(Clone, Copy)]
+pub(super) struct Asset {
+    pub(super) route: &'static str,
+    content_type: &'static str,
+    body: &'static str,
+}
+
+/// All files of the page.
+pub(super) const ASSETS: [Asset; 4] = [
+    Asset { route: "/", content_type: "text/html; charset=utf-8", body: include_str!("../page/index.html") },
+    Asset { route: "/page/style.css", content_type: "text/css; charset=utf-8", body: include_str!("../page/style.css") },
+    Asset { route: "/page/app.js", content_type: "text/javascript; charset=utf-8", body: include_str!("../page/app.js") },
+    Asset { route: "/page/icon.svg", content_type: "image/svg+xml", body: include_str!("../page/icon.svg") },
+];
+
+impl Asset {
+    /// The file, or 304 if the browser has it already.
+    pub(super) async fn serve(self, request: Request) -> Response {
+        let tag = format!("\"{}\"", &hex::encode(Sha256::digest(self.body))[..16]);
+        let known = request.headers().get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
+        let mut response = if known { StatusCode::NOT_MODIFIED.into_response() } else { self.body.into_response() };
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(header::CONTENT_SECURITY_POLICY, POLICY_PAGE);
+        // Always ask: a new server brings a new page, and asking costs one 304.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        if let Ok(tag) = HeaderValue::from_str(&tag) {
+            headers.insert(header::ETAG, tag);
+        }
+        response
+    }
+}
