@@ -1,0 +1,114 @@
+//! Training augmentation: RandomResizedCrop, horizontal flip, brightness and contrast.
+
+use dfml_models::RgbImage8;
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+/// Settings of the training augmentation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Augment {
+    /// Side of the square result, in pixels.
+    pub size: u32,
+    /// Smallest share of the area that a crop keeps, (0, 1].
+    pub min_area: f64,
+    /// Largest relative change of brightness and contrast, [0, 1).
+    pub color_jitter: f64,
+}
+
+/// A random crop of `image` (area share uniform in `min_area..1`, aspect ratio log-uniform in 3/4..4/3; the centre
+/// square after ten misses: torchvision's RandomResizedCrop), resized to a square, flipped with
+/// probability one half, with random brightness and contrast. `None` if the image is empty.
+pub fn train_crop(image: &RgbImage8, augment: &Augment, rng: &mut ChaCha8Rng) -> Option<Vec<u8>> {
+    let (left, top, width, height) = random_crop(image.width, image.height, augment.min_area, rng);
+    let source = ImageRef::new(image.width, image.height, &image.data, PixelType::U8x3).ok()?;
+    let mut target = Image::new(augment.size, augment.size, PixelType::U8x3);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
+        left.into(),
+        top.into(),
+        width.into(),
+        height.into(),
+    );
+    Resizer::new().resize(&source, &mut target, &options).ok()?;
+    let mut pixels = target.into_vec();
+    if rng.random_bool(0.5) {
+        flip(&mut pixels, augment.size as usize);
+    }
+    if augment.color_jitter > 0.0 {
+        jitter(&mut pixels, augment.color_jitter, rng);
+    }
+    Some(pixels)
+}
+
+/// Left, top, width and height of a crop.
+fn random_crop(width: u32, height: u32, min_area: f64, rng: &mut ChaCha8Rng) -> (u32, u32, u32, u32) {
+    let area = f64::from(width) * f64::from(height);
+    let log_ratio = (3f64 / 4.0).ln()..=(4f64 / 3.0).ln();
+    for _ in 0..10 {
+        let target = area * rng.random_range(min_area..=1.0);
+        let ratio = rng.random_range(log_ratio.clone()).exp();
+        let (w, h) = ((target * ratio).sqrt().round() as u32, (target / ratio).sqrt().round() as u32);
+        if (1..=width).contains(&w) && (1..=height).contains(&h) {
+            return (rng.random_range(0..=width - w), rng.random_range(0..=height - h), w, h);
+        }
+    }
+    let side = width.min(height);
+    ((width - side) / 2, (height - side) / 2, side, side)
+}
+
+fn flip(pixels: &mut [u8], size: usize) {
+    for row in pixels.chunks_exact_mut(size * 3) {
+        for x in 0..size / 2 {
+            for c in 0..3 {
+                row.swap(x * 3 + c, (size - 1 - x) * 3 + c);
+            }
+        }
+    }
+}
+
+/// `contrast * (v - 128) + 128 * brightness`, both factors uniform in `1 ± amount`.
+fn jitter(pixels: &mut [u8], amount: f64, rng: &mut ChaCha8Rng) {
+    let contrast = rng.random_range(1.0 - amount..=1.0 + amount);
+    let brightness = rng.random_range(1.0 - amount..=1.0 + amount);
+    let mut table = [0u8; 256];
+    for (value, slot) in table.iter_mut().enumerate() {
+        let v = contrast * (value as f64 - 128.0) + 128.0 * brightness;
+        *slot = v.round().clamp(0.0, 255.0) as u8;
+    }
+    pixels.iter_mut().for_each(|v| *v = table[usize::from(*v)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    #[test]
+    fn crops_stay_inside_and_keep_the_area() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for _ in 0..2000 {
+            let (left, top, w, h) = random_crop(90, 40, 0.3, &mut rng);
+            assert!(left + w <= 90 && top + h <= 40);
+            assert!(f64::from(w * h) >= 0.28 * 90.0 * 40.0, "{w}x{h}");
+        }
+    }
+
+    #[test]
+    fn flip_mirrors_rows() {
+        let mut pixels: Vec<u8> = (0..27).collect();
+        flip(&mut pixels, 3);
+        assert_eq!(&pixels[..9], [6, 7, 8, 3, 4, 5, 0, 1, 2]);
+    }
+
+    #[test]
+    fn same_seed_same_crop() {
+        let data: Vec<u8> = (0..60 * 40 * 3).map(|i| (i % 251) as u8).collect();
+        let image = RgbImage8 { width: 60, height: 40, data };
+        let augment = Augment { size: 32, min_area: 0.2, color_jitter: 0.3 };
+        let crop = |seed| train_crop(&image, &augment, &mut ChaCha8Rng::seed_from_u64(seed)).unwrap();
+        assert_eq!(crop(5), crop(5));
+        assert_ne!(crop(5), crop(6));
+        assert_eq!(crop(5).len(), 32 * 32 * 3);
+    }
+}
