@@ -68,7 +68,11 @@ pub struct BatchSettings {
 impl Default for BatchSettings {
     fn default() -> Self {
         let BatchOptions { max_batch, max_wait, queue_capacity } = BatchOptions::default();
-        Self { max_batch, max_wait_us: u64::try_from(max_wait.as_micros()).unwrap_or(u64::MAX), queue_capacity }
+        Self {
+            max_batch,
+            max_wait_us: u64::try_from(max_wait.as_micros()).unwrap_or(u64::MAX),
+            queue_capacity,
+        }
     }
 }
 
@@ -141,7 +145,9 @@ pub enum SettingsError {
     #[error("settings: {0}")]
     Invalid(#[from] Box<figment::Error>),
     /// An environment variable with our prefix that is no setting.
-    #[error("environment variable {name} is not a setting; settings are named DFML_SECTION__KEY, e.g. DFML_SERVER__BIND")]
+    #[error(
+        "environment variable {name} is not a setting; settings are named DFML_SECTION__KEY, e.g. DFML_SERVER__BIND"
+    )]
     Variable {
         /// The variable.
         name: String,
@@ -161,7 +167,9 @@ impl Settings {
             // Read here rather than by figment, which takes a missing file for an empty one.
             layers = layers.merge(NamedToml { path, text: &text });
         }
-        if let Some(name) = unknown_variable(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        if let Some(name) =
+            unknown_variable(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))
+        {
             return Err(SettingsError::Variable { name });
         }
         let environment = Env::prefixed(PREFIX).filter(|key| key.as_str().contains("__")).split("__");
@@ -200,7 +208,8 @@ impl Settings {
 /// The first variable with our prefix that is neither a setting's name nor one of [`NOT_SETTINGS`].
 fn unknown_variable(names: impl Iterator<Item = String>) -> Option<String> {
     names.into_iter().find(|name| {
-        name.strip_prefix(PREFIX).is_some_and(|key| !key.contains("__") && !NOT_SETTINGS.contains(&name.as_str()))
+        name.strip_prefix(PREFIX)
+            .is_some_and(|key| !key.contains("__") && !NOT_SETTINGS.contains(&name.as_str()))
     })
 }
 
@@ -239,7 +248,8 @@ mod tests {
 
     #[test]
     fn a_file_overrides_only_what_it_names() {
-        let settings = load("[engine]\nprovider = \"cpu\"\nthreads = 3\n[server]\nk_max = 50\n").expect("valid");
+        let settings =
+            load("[engine]\nprovider = \"cpu\"\nthreads = 3\n[server]\nk_max = 50\n").expect("valid");
         assert_eq!(settings.engine.provider, Provider::Cpu);
         assert_eq!(settings.engine.threads, Some(3));
         assert_eq!(settings.server, ServerSettings { k_max: 50, ..ServerSettings::default() });

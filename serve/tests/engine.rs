@@ -6,7 +6,8 @@ use std::{fs, sync::Arc, time::Duration};
 
 use dfml_models::{Reference, Transform, decode};
 use dfml_serve::engine::{
-    BatchObserver, BatchOptions, Batcher, Engine, EngineError, EngineOptions, KnownAnswers, Provider, Unobserved,
+    BatchObserver, BatchOptions, Batcher, Engine, EngineError, EngineOptions, KnownAnswers, Provider,
+    Unobserved,
 };
 use support::{jpeg, load, write_model};
 
@@ -122,7 +123,8 @@ fn a_provider_that_cannot_be_had_is_reported_and_a_required_gpu_is_an_error() {
     }
     assert_eq!((engine.provider().requested.as_str(), engine.provider().active.as_str()), ("cuda", "cpu"));
     assert!(engine.provider().reason.contains("cuda failed"), "{}", engine.provider().reason);
-    let error = Engine::load(dir.path(), &EngineOptions { require_gpu: true, ..options }).err().expect("no GPU");
+    let error =
+        Engine::load(dir.path(), &EngineOptions { require_gpu: true, ..options }).err().expect("no GPU");
     match error {
         EngineError::GpuRequired { requested: Provider::Cuda, active: Provider::Cpu, reason } => {
             assert!(reason.contains("cuda failed"), "{reason}");
@@ -221,7 +223,8 @@ async fn requests_that_wait_are_answered_before_the_batcher_ends() {
     let dir = tempfile::tempdir().expect("folder");
     write_model(dir.path(), 1, None);
     let engine = Arc::new(load(dir.path(), 2));
-    let batcher = Batcher::start(Arc::clone(&engine), BatchOptions::default(), Arc::new(Unobserved)).expect("threads");
+    let batcher =
+        Batcher::start(Arc::clone(&engine), BatchOptions::default(), Arc::new(Unobserved)).expect("threads");
     let asked = (0..20).map(|n| batcher.embed(pixels(&engine, n)));
     for (n, vector) in futures_in_order(asked).await.into_iter().enumerate() {
         let alone = engine.embed_pixels(&pixels(&engine, n as u32), 1).expect("one image");

@@ -103,7 +103,14 @@ pub fn embed_files<P: AsRef<Path> + Sync>(
     let workers = options.workers.unwrap_or_else(cores).clamp(1, paths.len().max(1));
     // Small enough batches that the last ones end together, where there are few files.
     let batch = options.batch.clamp(1, paths.len().div_ceil(workers).max(1));
-    let work = Work { engine, paths, batch, digest: options.digest, next: AtomicUsize::new(0), stop: AtomicBool::new(false) };
+    let work = Work {
+        engine,
+        paths,
+        batch,
+        digest: options.digest,
+        next: AtomicUsize::new(0),
+        stop: AtomicBool::new(false),
+    };
     let (sender, results) = sync_channel::<Message>(2 * workers);
     thread::scope(|scope| {
         for index in 0..workers {
@@ -185,7 +192,9 @@ impl<P: AsRef<Path>> Work<'_, P> {
         }
         let vectors = self.engine.embed_pixels(&pixels[..decoded.len() * per_image], decoded.len())?;
         let embedded = decoded.into_iter().zip(vectors);
-        outcomes.extend(embedded.map(|((position, sha256), vector)| (position, Ok(Embedding { vector, sha256 }))));
+        outcomes.extend(
+            embedded.map(|((position, sha256), vector)| (position, Ok(Embedding { vector, sha256 }))),
+        );
         Ok(outcomes)
     }
 

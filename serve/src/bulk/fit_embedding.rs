@@ -3,8 +3,8 @@
 use std::{ops::ControlFlow, path::Path};
 
 use dfml_models::{
-    Architecture, EfficientNetLite, ExportError, ExportRequest, Lineage, PcaError, Tensor, TensorMap, Transform, pca,
-    write_model_dir,
+    Architecture, EfficientNetLite, ExportError, ExportRequest, Lineage, PcaError, Tensor, TensorMap,
+    Transform, pca, write_model_dir,
 };
 
 use super::{BulkError, BulkOptions, ItemError, embed_files};
@@ -68,7 +68,10 @@ pub fn pooled_features<P: AsRef<Path> + Sync>(
     passing.insert("embedding.bias".to_owned(), bias);
     let request = ExportRequest {
         name: "features".to_owned(),
-        architecture: Architecture::EfficientnetLite(EfficientNetLite { embedding_dim: Some(width + 1), ..net.clone() }),
+        architecture: Architecture::EfficientnetLite(EfficientNetLite {
+            embedding_dim: Some(width + 1),
+            ..net.clone()
+        }),
         weights: &passing,
         transform: transform.clone(),
         lineage: bare_lineage(),

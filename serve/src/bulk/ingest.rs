@@ -4,13 +4,7 @@
 //! whose size and time are those of its stamp is not opened; one with another time but the same contents is not embedded
 //! again. So an interrupted run is resumed by running it again.
 
-use std::{
-    fs::Metadata,
-    io,
-    ops::ControlFlow,
-    path::PathBuf,
-    time::UNIX_EPOCH,
-};
+use std::{fs::Metadata, io, ops::ControlFlow, path::PathBuf, time::UNIX_EPOCH};
 
 use dfml_index::{
     IndexError, Item, VectorIndex,
@@ -204,14 +198,17 @@ impl Ingest<'_> {
     /// Decides what an entry needs, reading no more of its file than necessary.
     fn plan(&self, entry: &SopEntry) -> Result<Plan, PlanError> {
         let path = self.path(entry);
-        let item_error = |error: io::Error| ItemError { path: path.clone(), kind: ItemErrorKind::Read(error) };
+        let item_error =
+            |error: io::Error| ItemError { path: path.clone(), kind: ItemErrorKind::Read(error) };
         let mut stamp = Stamp::of_file(&std::fs::metadata(&path).map_err(item_error)?);
         let Some(known) = self.index.get(&item_id(entry))? else { return Ok(Plan::Embed(stamp)) };
         let Some(known_stamp) = Stamp::of_item(&known) else { return Ok(Plan::Embed(stamp)) };
         if known_stamp.bytes != stamp.bytes {
             return Ok(Plan::Embed(stamp));
         }
-        if known_stamp.modified_ns != stamp.modified_ns && sha256_file(&path).map_err(item_error)? != known_stamp.sha256 {
+        if known_stamp.modified_ns != stamp.modified_ns
+            && sha256_file(&path).map_err(item_error)? != known_stamp.sha256
+        {
             return Ok(Plan::Embed(stamp));
         }
         stamp.sha256 = known_stamp.sha256;

@@ -6,5 +6,5 @@ mod ingest;
 mod products;
 
 pub use embed::{BulkError, BulkOptions, Embedding, ItemError, ItemErrorKind, embed_files};
-pub use ingest::{STAMP_KEY, Ingest, IngestError, IngestEvent, IngestOptions, IngestSummary};
+pub use ingest::{Ingest, IngestError, IngestEvent, IngestOptions, IngestSummary, STAMP_KEY};
 pub use products::{Product, Products, ProductsError};

@@ -98,13 +98,21 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
     let mut results = Vec::new();
     if queries.is_empty() {
         let dataset = name(&gallery.0);
-        results.push(Figures::new(dataset, metrics::evaluate(found.labelled(), None, &args.k)?, found.left_out));
+        results.push(Figures::new(
+            dataset,
+            metrics::evaluate(found.labelled(), None, &args.k)?,
+            found.left_out,
+        ));
     }
     for (path, list) in &queries {
         let Some(asked) = embedder.embed(path, list)? else { return Ok(Done::Interrupted) };
         left_out += asked.left_out;
         let retrieval = metrics::evaluate(found.labelled(), Some(asked.labelled()), &args.k)?;
-        results.push(Figures::new(format!("{} in {}", name(path), name(&gallery.0)), retrieval, asked.left_out));
+        results.push(Figures::new(
+            format!("{} in {}", name(path), name(&gallery.0)),
+            retrieval,
+            asked.left_out,
+        ));
     }
     for figures in &results {
         println!("{}: {}", figures.evaluation.dataset, one_line(&figures.evaluation));
@@ -190,7 +198,13 @@ fn name(list: &Path) -> String {
     list.file_stem().unwrap_or(list.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn write_json(path: &Path, args: &Args, engine: &Engine, gallery: &Embedded, results: &[Figures]) -> anyhow::Result<()> {
+fn write_json(
+    path: &Path,
+    args: &Args,
+    engine: &Engine,
+    gallery: &Embedded,
+    results: &[Figures],
+) -> anyhow::Result<()> {
     let report = serde_json::json!({
         "model": engine.manifest().name,
         "fingerprint": engine.manifest().fingerprint(),

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use dfml_index::sop::SopList;
 use dfml_models::{
-    Architecture, EfficientNetLite, ExportRequest, Lineage, LiteVariant, TensorMap, Transform, Vit, load_weights,
-    sha256_file, write_model_dir,
+    Architecture, EfficientNetLite, ExportRequest, Lineage, LiteVariant, TensorMap, Transform, Vit,
+    load_weights, sha256_file, write_model_dir,
 };
 use dfml_serve::{bulk::fit_embedding, settings::Settings};
 
@@ -74,7 +74,11 @@ impl Arch {
         };
         // A file that was trained with an embedding layer carries it along.
         let embedding_dim = weights.get("embedding.weight").and_then(|tensor| tensor.shape.first().copied());
-        Architecture::EfficientnetLite(EfficientNetLite { variant, embedding_dim, ..EfficientNetLite::lite0() })
+        Architecture::EfficientnetLite(EfficientNetLite {
+            variant,
+            embedding_dim,
+            ..EfficientNetLite::lite0()
+        })
     }
 }
 
@@ -112,7 +116,10 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
         };
         (architecture, weights) = fitted;
     }
-    let stem = args.weights.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let stem = args
+        .weights
+        .file_stem()
+        .map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
     let request = ExportRequest {
         name: args.name.unwrap_or(stem),
         architecture,
@@ -122,7 +129,13 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
         reference: None,
     };
     let manifest = write_model_dir(&args.out, &request)?;
-    println!("{}: {}, {} dimensions, {}", args.out.display(), manifest.name, manifest.embedding_dim, manifest.fingerprint());
+    println!(
+        "{}: {}, {} dimensions, {}",
+        args.out.display(),
+        manifest.name,
+        manifest.embedding_dim,
+        manifest.fingerprint()
+    );
     Ok(Done::Complete)
 }
 
@@ -139,7 +152,10 @@ fn fit(
         bail!("--fit-embedding needs a network with an embedding layer; a vision transformer has none");
     };
     if net.embedding_dim.is_some() {
-        bail!("{} already has an embedding layer; leave out --fit-embedding to keep it", args.weights.display());
+        bail!(
+            "{} already has an embedding layer; leave out --fit-embedding to keep it",
+            args.weights.display()
+        );
     }
     let sop = SopList::read(list, args.root.as_deref())?;
     let paths: Vec<PathBuf> = sop.entries.iter().map(|entry| sop.root.join(&entry.path)).collect();
@@ -147,13 +163,18 @@ fn fit(
     args.engine.apply(settings);
     let options = settings.engine_options().for_throughput();
     let mut progress = Progress::new("features", paths.len());
-    let features = fit_embedding::pooled_features(net, &weights, transform, &paths, &options, |position, error| {
-        if let Some(error) = error {
-            progress.line(&format!("warning: {}:{}: {error}", list.display(), sop.entries[position].line));
-        }
-        progress.step();
-        !interrupt.requested()
-    })?;
+    let features =
+        fit_embedding::pooled_features(net, &weights, transform, &paths, &options, |position, error| {
+            if let Some(error) = error {
+                progress.line(&format!(
+                    "warning: {}:{}: {error}",
+                    list.display(),
+                    sop.entries[position].line
+                ));
+            }
+            progress.step();
+            !interrupt.requested()
+        })?;
     progress.finish();
     if interrupt.requested() {
         return Ok(None);

@@ -50,7 +50,8 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
     };
     let (engine, bulk) = args.engine.load_bulk(&args.model, &mut settings)?;
     let manifest = engine.manifest();
-    let options = OpenOptions { dim: manifest.embedding_dim, model_fingerprint: manifest.fingerprint(), create: true };
+    let options =
+        OpenOptions { dim: manifest.embedding_dim, model_fingerprint: manifest.fingerprint(), create: true };
     let index = EmbeddedIndex::open(&args.catalogue, options)
         .with_context(|| format!("store {}", args.catalogue.display()))?;
     let interrupt = Interrupt::listen()?;

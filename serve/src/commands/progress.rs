@@ -46,8 +46,18 @@ impl Progress {
             Some(bar) => bar.inc(1),
             None if self.last_line.elapsed() >= LINE_EVERY => {
                 self.last_line = Instant::now();
-                let left = self.start.elapsed().mul_f64((self.total - self.done.min(self.total)) as f64 / self.done as f64);
-                eprintln!("{}: {}/{} images, {:.0} images/s, {} left", self.what, self.done, self.total, self.rate(), HumanDuration(left));
+                let left = self
+                    .start
+                    .elapsed()
+                    .mul_f64((self.total - self.done.min(self.total)) as f64 / self.done as f64);
+                eprintln!(
+                    "{}: {}/{} images, {:.0} images/s, {} left",
+                    self.what,
+                    self.done,
+                    self.total,
+                    self.rate(),
+                    HumanDuration(left)
+                );
             }
             None => {}
         }
@@ -90,6 +100,9 @@ mod tests {
 
     #[test]
     fn the_template_parses() {
-        assert!(ProgressStyle::with_template("{prefix} [{wide_bar}] {pos}/{len} images, {per_sec}, {eta} left").is_ok());
+        assert!(
+            ProgressStyle::with_template("{prefix} [{wide_bar}] {pos}/{len} images, {per_sec}, {eta} left")
+                .is_ok()
+        );
     }
 }

@@ -73,7 +73,8 @@ fn print_table(hits: &[Hit]) {
         return;
     }
     let text = |hit: &Hit, key: &str| hit.metadata.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
-    let width = |of: &dyn Fn(&Hit) -> usize, head: &str| hits.iter().map(of).max().unwrap_or(0).max(head.len());
+    let width =
+        |of: &dyn Fn(&Hit) -> usize, head: &str| hits.iter().map(of).max().unwrap_or(0).max(head.len());
     let id = width(&|hit| hit.product_id.chars().count(), "product");
     let name = width(&|hit| text(hit, "name").chars().count(), "name");
     println!("rank   score  {:id$}  {:name$}  category", "product", "name");

@@ -30,7 +30,8 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
     let mut options = settings.engine_options();
     // The full comparison below says more than the start-up test would.
     options.skip_self_test = true;
-    let engine = Engine::load(&args.model, &options).with_context(|| format!("model {}", args.model.display()))?;
+    let engine =
+        Engine::load(&args.model, &options).with_context(|| format!("model {}", args.model.display()))?;
     eprintln!("{}", engine.provider());
     let answers = KnownAnswers::load(&engine)?
         .filter(|answers| !answers.is_empty())

@@ -24,7 +24,11 @@ impl KnownAnswers {
         let size = (transform.crop_width, transform.crop_height);
         let fits = reference.pixels.iter().all(|image| (image.width, image.height) == size)
             && reference.embeddings.iter().all(|embedding| embedding.len() == dim);
-        if fits { Ok(Some(Self(reference))) } else { Err(EngineError::ReferenceSize { model_dir: engine.model_dir().to_path_buf() }) }
+        if fits {
+            Ok(Some(Self(reference)))
+        } else {
+            Err(EngineError::ReferenceSize { model_dir: engine.model_dir().to_path_buf() })
+        }
     }
 
     /// How many reference images there are.

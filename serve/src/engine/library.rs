@@ -112,8 +112,8 @@ fn version_of(path: &Path) -> Result<String, String> {
     // same file straight afterwards, so nothing is run here that would not run anyway.
     let library = unsafe { libloading::Library::new(path) }.map_err(|error| error.to_string())?;
     // SAFETY: every ONNX Runtime library exports OrtGetApiBase with this signature (onnxruntime_c_api.h).
-    let get_base: libloading::Symbol<'_, GetApiBase> =
-        unsafe { library.get(b"OrtGetApiBase\0") }.map_err(|_| "it does not export OrtGetApiBase".to_owned())?;
+    let get_base: libloading::Symbol<'_, GetApiBase> = unsafe { library.get(b"OrtGetApiBase\0") }
+        .map_err(|_| "it does not export OrtGetApiBase".to_owned())?;
     // SAFETY: the function takes no arguments and returns a pointer to a static, or null.
     let base = unsafe { get_base() };
     if base.is_null() {

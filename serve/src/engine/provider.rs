@@ -122,7 +122,9 @@ mod tests {
 
     #[test]
     fn names_parse_back_and_unknown_ones_say_what_is_allowed() {
-        for provider in [Provider::Auto, Provider::Cpu, Provider::Cuda, Provider::Tensorrt, Provider::Openvino] {
+        for provider in
+            [Provider::Auto, Provider::Cpu, Provider::Cuda, Provider::Tensorrt, Provider::Openvino]
+        {
             assert_eq!(provider.to_string().parse(), Ok(provider));
         }
         let error = "gpu".parse::<Provider>().expect_err("not a provider");

@@ -172,7 +172,9 @@ impl Engine {
         let outputs = session.run(ort::inputs!["pixels" => input]).map_err(inference)?;
         let (shape, values) = outputs["embedding"].try_extract_tensor::<f32>().map_err(inference)?;
         if values.len() != n * dim {
-            return Err(EngineError::Inference { reason: format!("the model returned {shape:?} for {n} images of {dim} dimensions") });
+            return Err(EngineError::Inference {
+                reason: format!("the model returned {shape:?} for {n} images of {dim} dimensions"),
+            });
         }
         if let Some(position) = values.iter().position(|value| !value.is_finite()) {
             let reason = format!("value {} of embedding {} is not a number", position % dim, position / dim);
@@ -189,7 +191,9 @@ impl Engine {
         let mut pixels = vec![0.0; self.pixels_per_image()];
         self.preprocess_into(bytes, &mut pixels)?;
         let mut vectors = self.embed_pixels(&pixels, 1)?;
-        vectors.pop().ok_or_else(|| EngineError::Inference { reason: "the model returned nothing".to_owned() })
+        vectors
+            .pop()
+            .ok_or_else(|| EngineError::Inference { reason: "the model returned nothing".to_owned() })
     }
 
     fn check_pixels(&self, found: usize, images: usize) -> Result<(), EngineError> {
@@ -247,8 +251,9 @@ fn open_sessions(
             }
         }
     }
-    let sessions = open_on(library, model, Provider::Cpu, count, threads)
-        .map_err(|error| EngineError::Session { model: model.to_path_buf(), reason: one_line(&error.to_string()) })?;
+    let sessions = open_on(library, model, Provider::Cpu, count, threads).map_err(|error| {
+        EngineError::Session { model: model.to_path_buf(), reason: one_line(&error.to_string()) }
+    })?;
     let reason = match requested {
         Provider::Cpu => "as requested".to_owned(),
         _ if !failures.is_empty() => failures.join("; "),
@@ -285,8 +290,16 @@ fn check_signature(session: &Session, model: &Path, manifest: &Manifest) -> Resu
     let input = [-1, 3, i64::from(transform.crop_height), i64::from(transform.crop_width)];
     let output = [-1, manifest.embedding_dim as i64];
     let outlets = [
-        ("input `pixels`", session.inputs().iter().find(|outlet| outlet.name() == "pixels"), input.as_slice()),
-        ("output `embedding`", session.outputs().iter().find(|outlet| outlet.name() == "embedding"), output.as_slice()),
+        (
+            "input `pixels`",
+            session.inputs().iter().find(|outlet| outlet.name() == "pixels"),
+            input.as_slice(),
+        ),
+        (
+            "output `embedding`",
+            session.outputs().iter().find(|outlet| outlet.name() == "embedding"),
+            output.as_slice(),
+        ),
     ];
     for (what, outlet, expected) in outlets {
         let found = outlet.map(|outlet| outlet.dtype());
