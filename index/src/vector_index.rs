@@ -69,6 +69,8 @@ pub struct IndexInfo {
     pub generation: u64,
     /// How a search without `exact` is answered now.
     pub mode: SearchMode,
+    /// The inner loops in use, by instruction set.
+    pub kernel: String,
 }
 
 /// How searches are answered.

@@ -8,12 +8,15 @@ use std::{path::Path, sync::Arc};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    Filter, Hit, IndexError, IndexInfo, Item, SearchMode, SearchRequest, VectorIndex,
+    Filter, Hit, IndexError, IndexInfo, Item, SearchMode, SearchRequest, VectorIndex, kernels,
     memory::{Memory, Scored},
     store::{Record, Store, Write},
 };
 use check::{check_items, unit_query};
 use writer::Writer;
+
+/// Longest vectors: a sum of that many products of bytes fits in 32 bits.
+const DIM_MAX: usize = 32_768;
 
 /// Times that a search is answered anew because one of its hits was deleted before it could be read.
 const RETRIES: usize = 3;
@@ -52,10 +55,9 @@ impl EmbeddedIndex {
     /// [`IndexError::WrongDim`] if it is another model's, [`IndexError::InUse`] if it is open elsewhere, [`IndexError::Damaged`] if its
     /// checksums do not hold; otherwise the storage failed.
     pub fn open(folder: impl AsRef<Path>, options: OpenOptions) -> Result<Self, IndexError> {
-        if options.dim == 0 {
-            return Err(IndexError::InvalidRequest {
-                reason: "vectors of 0 dimensions cannot be compared".into(),
-            });
+        if options.dim == 0 || options.dim > DIM_MAX {
+            let reason = format!("vectors of {} dimensions; an index holds 1 to {DIM_MAX}", options.dim);
+            return Err(IndexError::InvalidRequest { reason });
         }
         let store = Store::open(folder.as_ref(), &options)?;
         let memory = Memory::load(&store, options.dim)?;
@@ -154,6 +156,7 @@ impl VectorIndex for EmbeddedIndex {
             tombstones: memory.tombstones(),
             generation: 0,
             mode: SearchMode::Exact,
+            kernel: kernels::kernel_name().into(),
         }
     }
 }

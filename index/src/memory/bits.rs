@@ -35,8 +35,9 @@ impl Bits {
         was_in
     }
 
-    pub(super) fn words(&self) -> &[u64] {
-        &self.0
+    /// Number of 64-slot words.
+    pub(super) fn words(&self) -> usize {
+        self.0.len()
     }
 
     /// The 64 slots from `64 * index`; none beyond the end.

@@ -57,7 +57,7 @@ impl Columns {
     }
 
     pub(super) fn insert(&mut self, built: Built) {
-        self.known.get_or_insert_with(|| built.known);
+        self.known.get_or_insert(built.known);
         self.built.extend(built.columns);
     }
 

@@ -3,7 +3,9 @@
 //! Rows of the store sit in *slots*, in the order of their row numbers. A removed row leaves its slot behind, marked dead.
 
 mod bits;
+mod codes;
 mod columns;
+mod exact;
 mod products;
 mod rows;
 mod top;
@@ -12,6 +14,7 @@ use std::collections::BTreeSet;
 
 use bits::Bits;
 use columns::{Built, Columns};
+use exact::Exact;
 use products::Products;
 use rows::Rows;
 use top::Top;
@@ -124,14 +127,9 @@ impl Memory {
         });
         let wanted = request.k.saturating_add(request.offset).min(self.live_count);
         let mut top = Top::new(wanted, request.threshold, request.group_by_product);
-        for (index, live) in self.live.words().iter().enumerate() {
-            let mut word = live & allowed.as_ref().map_or(u64::MAX, |allowed| allowed.word(index));
-            while word != 0 {
-                let slot = (index * 64) as u32 + word.trailing_zeros();
-                word &= word - 1;
-                top.offer(slot, self.products.of(slot), self.rows.score(query, slot));
-            }
-        }
+        let mut exact = Exact::new(&self.rows, &self.products, query, &top);
+        exact.scan(0..self.live.words(), &self.live, allowed.as_ref());
+        exact.finish(&mut top);
         top.finish()
     }
 }

@@ -20,6 +20,7 @@ impl Scored {
 /// Keeps the best slots, or the best slot of each of the best products.
 ///
 /// A sorted list: of many offers few get past the worst that is kept, so that keeping order is cheap.
+#[derive(Clone)]
 pub(super) struct Top {
     wanted: usize,
     threshold: f32,
@@ -30,6 +31,11 @@ pub(super) struct Top {
 impl Top {
     pub(super) fn new(wanted: usize, threshold: Option<f32>, by_product: bool) -> Self {
         Self { wanted, threshold: threshold.unwrap_or(f32::NEG_INFINITY), by_product, kept: Vec::new() }
+    }
+
+    /// How many are kept at most.
+    pub(super) fn wanted(&self) -> usize {
+        self.wanted
     }
 
     /// Scores below this are not among the best.
