@@ -29,5 +29,7 @@ pub use manifest::{
 };
 pub use pca::{Pca, PcaError};
 pub use reference::{Reference, ReferenceError};
-pub use transform::{DecodeError, DecodeLimits, Interpolation, RgbImage8, Transform, TransformError, decode};
+pub use transform::{
+    DecodeError, DecodeLimits, Interpolation, Region, RgbImage8, Transform, TransformError, decode,
+};
 pub use weights::{Tensor, TensorMap, WeightsError, load_metadata, load_weights, save_safetensors};

@@ -6,6 +6,7 @@ mod resize;
 use serde::{Deserialize, Serialize};
 
 pub use decode::{DecodeError, DecodeLimits, RgbImage8, decode};
+pub use resize::Region;
 
 /// How an image is resized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

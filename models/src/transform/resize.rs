@@ -1,7 +1,8 @@
 //! Resizing and cropping in one step.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::{Interpolation, RgbImage8, Transform};
 
@@ -15,17 +16,52 @@ pub(super) fn resize_crop(transform: &Transform, image: &RgbImage8) -> RgbImage8
     let (left, width) = span(image.width, scale_x, centre_offset(resized_w, crop_w), crop_w);
     let (top, height) = span(image.height, scale_y, centre_offset(resized_h, crop_h), crop_h);
 
-    let algorithm = match transform.interpolation {
-        Interpolation::BilinearAntialias => ResizeAlg::Convolution(FilterType::Bilinear),
-    };
-    let options = ResizeOptions::new().resize_alg(algorithm).crop(left, top, width, height);
-    let source = ImageRef::new(image.width, image.height, &image.data, PixelType::U8x3)
-        .expect("an RgbImage8 holds as many bytes as its size says");
-    let mut target = Image::new(crop_w, crop_h, PixelType::U8x3);
-    Resizer::new()
-        .resize(&source, &mut target, &options)
-        .expect("the pixel types agree and the box was clamped to the image");
-    RgbImage8 { width: crop_w, height: crop_h, data: target.into_vec() }
+    match transform.interpolation {
+        Interpolation::BilinearAntialias => {
+            image.resize_region(Region { left, top, width, height }, crop_w, crop_h)
+        }
+    }
+}
+
+/// A rectangle of an image in pixels; fractions are allowed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Region {
+    /// Left edge.
+    pub left: f64,
+    /// Top edge.
+    pub top: f64,
+    /// Extent to the right.
+    pub width: f64,
+    /// Extent downwards.
+    pub height: f64,
+}
+
+impl RgbImage8 {
+    /// Resizes a region to `width` x `height` pixels: bilinear, the filter widened when shrinking, as Pillow does it.
+    ///
+    /// The typed call compiles the resizer for this one pixel format; the untyped one compiles it for all of them,
+    /// which takes minutes.
+    ///
+    /// # Panics
+    /// If the region is empty or reaches out of the image, or the image is not as large as it says: mistakes of the
+    /// caller, not of any input.
+    pub fn resize_region(&self, region: Region, width: u32, height: u32) -> RgbImage8 {
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
+            region.left,
+            region.top,
+            region.width,
+            region.height,
+        );
+        let source = TypedImageRef::<U8x3>::from_buffer(self.width, self.height, &self.data)
+            .expect("an RgbImage8 holds as many bytes as its size says");
+        let mut data = vec![0; width as usize * height as usize * 3];
+        let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut data)
+            .expect("the buffer was made for this size");
+        Resizer::new()
+            .resize_typed(&source, &mut target, &options)
+            .expect("the caller keeps the region inside the image");
+        RgbImage8 { width, height, data }
+    }
 }
 
 /// Size of the whole resized image, of which the crop is the centre.

@@ -1,8 +1,6 @@
 //! Training augmentation: RandomResizedCrop, horizontal flip, brightness and contrast.
 
-use dfml_models::RgbImage8;
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use dfml_models::{Region, RgbImage8};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -21,17 +19,11 @@ pub struct Augment {
 /// square after ten misses: torchvision's RandomResizedCrop), resized to a square, flipped with
 /// probability one half, with random brightness and contrast. `None` if the image is empty.
 pub fn train_crop(image: &RgbImage8, augment: &Augment, rng: &mut ChaCha8Rng) -> Option<Vec<u8>> {
-    let (left, top, width, height) = random_crop(image.width, image.height, augment.min_area, rng);
-    let source = ImageRef::new(image.width, image.height, &image.data, PixelType::U8x3).ok()?;
-    let mut target = Image::new(augment.size, augment.size, PixelType::U8x3);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
-        left.into(),
-        top.into(),
-        width.into(),
-        height.into(),
-    );
-    Resizer::new().resize(&source, &mut target, &options).ok()?;
-    let mut pixels = target.into_vec();
+    if image.width == 0 || image.height == 0 {
+        return None;
+    }
+    let region = random_crop(image.width, image.height, augment.min_area, rng);
+    let mut pixels = image.resize_region(region, augment.size, augment.size).data;
     if rng.random_bool(0.5) {
         flip(&mut pixels, augment.size as usize);
     }
@@ -41,8 +33,14 @@ pub fn train_crop(image: &RgbImage8, augment: &Augment, rng: &mut ChaCha8Rng) ->
     Some(pixels)
 }
 
-/// Left, top, width and height of a crop.
-fn random_crop(width: u32, height: u32, min_area: f64, rng: &mut ChaCha8Rng) -> (u32, u32, u32, u32) {
+/// A region of whole pixels inside an image of `width` x `height` pixels (each at least 1).
+fn random_crop(width: u32, height: u32, min_area: f64, rng: &mut ChaCha8Rng) -> Region {
+    let region = |left: u32, top: u32, width: u32, height: u32| Region {
+        left: left.into(),
+        top: top.into(),
+        width: width.into(),
+        height: height.into(),
+    };
     let area = f64::from(width) * f64::from(height);
     let log_ratio = (3f64 / 4.0).ln()..=(4f64 / 3.0).ln();
     for _ in 0..10 {
@@ -50,11 +48,11 @@ fn random_crop(width: u32, height: u32, min_area: f64, rng: &mut ChaCha8Rng) -> 
         let ratio = rng.random_range(log_ratio.clone()).exp();
         let (w, h) = ((target * ratio).sqrt().round() as u32, (target / ratio).sqrt().round() as u32);
         if (1..=width).contains(&w) && (1..=height).contains(&h) {
-            return (rng.random_range(0..=width - w), rng.random_range(0..=height - h), w, h);
+            return region(rng.random_range(0..=width - w), rng.random_range(0..=height - h), w, h);
         }
     }
     let side = width.min(height);
-    ((width - side) / 2, (height - side) / 2, side, side)
+    region((width - side) / 2, (height - side) / 2, side, side)
 }
 
 fn flip(pixels: &mut [u8], size: usize) {
@@ -88,9 +86,9 @@ mod tests {
     fn crops_stay_inside_and_keep_the_area() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for _ in 0..2000 {
-            let (left, top, w, h) = random_crop(90, 40, 0.3, &mut rng);
-            assert!(left + w <= 90 && top + h <= 40);
-            assert!(f64::from(w * h) >= 0.28 * 90.0 * 40.0, "{w}x{h}");
+            let crop = random_crop(90, 40, 0.3, &mut rng);
+            assert!(crop.left + crop.width <= 90.0 && crop.top + crop.height <= 40.0, "{crop:?}");
+            assert!(crop.width * crop.height >= 0.28 * 90.0 * 40.0, "{crop:?}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dfml_index::sop;
+use dfml_index::sop::SopList;
 
 use crate::error::TrainError;
 
@@ -19,12 +19,13 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Reads a list in SOP layout (`image_id class_id super_class_id path`) and checks that every image file is there.
+    /// Reads a list in SOP layout (`image_id class_id super_class_id path`), whose paths start from `root` (the list's
+    /// own folder if `None`), and checks that every image file is there.
     ///
     /// # Errors
     /// A list that cannot be read (file and line), is empty, or names missing files (count and first names).
-    pub fn read_sop(list: &Path) -> Result<Self, TrainError> {
-        let entries = sop::read(list)?;
+    pub fn read_sop(list: &Path, root: Option<&Path>) -> Result<Self, TrainError> {
+        let entries = SopList::read(list, root)?;
         let mut numbers: BTreeMap<u64, usize> = entries.entries.iter().map(|e| (e.class_id, 0)).collect();
         for (number, slot) in numbers.values_mut().enumerate() {
             *slot = number;

@@ -29,6 +29,8 @@ pub struct FitOptions {
     pub config: TrainConfig,
     /// Folder that holds the lists.
     pub data: PathBuf,
+    /// Folder that the lists' paths start from; each list's own folder if `None`.
+    pub root: Option<PathBuf>,
     /// Pretrained weights.
     pub weights: PathBuf,
     /// Run directory to write.
@@ -85,9 +87,9 @@ pub fn fit(options: &FitOptions) -> Result<FitReport, TrainError> {
     let device = Device::Cpu;
     tch::manual_seed(options.seed as i64);
     let train_list = options.data.join(&config.data.train);
-    let train = Arc::new(Dataset::read_sop(&train_list)?);
+    let train = Arc::new(Dataset::read_sop(&train_list, options.root.as_deref())?);
     train.check_trainable(&train_list)?;
-    let test = Dataset::read_sop(&options.data.join(&config.data.test))?;
+    let test = Dataset::read_sop(&options.data.join(&config.data.test), options.root.as_deref())?;
     let transform = run_dir::eval_transform(&config.data);
     let network = build(options, &train, &transform, device)?;
     eprintln!(

@@ -47,14 +47,17 @@ pub(crate) fn write(
     let out = &options.out;
     fs_err::create_dir_all(out)?;
     let architecture = network.architecture();
-    let dense = network.params().to_host();
+    let (gates, dense): (TensorMap, TensorMap) =
+        network.params().to_host().into_iter().partition(|(name, _)| name.ends_with("gate.weight"));
     let checkpoint = out.join("checkpoint.safetensors");
     let metadata = BTreeMap::from([
         ("architecture".to_owned(), to_json(&architecture)?),
         ("name".to_owned(), options.config.name.clone()),
         ("seed".to_owned(), options.seed.to_string()),
     ]);
-    save_safetensors(&checkpoint, &with_gates(factorize(&architecture, &dense)?, &dense), &metadata)?;
+    let mut weights = factorize(&architecture, &dense)?;
+    weights.extend(gates);
+    save_safetensors(&checkpoint, &weights, &metadata)?;
     let config = toml::to_string(&options.config).map_err(std::io::Error::other)?;
     fs_err::write(out.join("config.toml"), &config)?;
 
@@ -78,13 +81,6 @@ pub(crate) fn write(
     // Last, so that a run directory with figures is a whole one.
     fs_err::write(out.join("metrics.json"), to_json(report)?)?;
     Ok(())
-}
-
-/// `factorised` with the routers of `dense`.
-fn with_gates(mut factorised: TensorMap, dense: &TensorMap) -> TensorMap {
-    let gates = dense.iter().filter(|(name, _)| name.ends_with("gate.weight"));
-    factorised.extend(gates.map(|(name, tensor)| (name.clone(), tensor.clone())));
-    factorised
 }
 
 /// Embeddings of real images as this network computes them.
