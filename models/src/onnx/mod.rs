@@ -25,3 +25,55 @@ pub(crate) fn model(architecture: &Architecture, dense: &TensorMap, transform: &
     };
     proto::model(graph).encode_to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::arch::{EfficientNetLite, Vit};
+    use crate::weights::Tensor;
+
+    fn written(architecture: &Architecture, transform: &Transform) -> proto::GraphProto {
+        let zeros = |spec: crate::TensorSpec| (spec.name, Tensor::full(spec.shape, 1.0));
+        let weights = architecture.dense_tensors().into_iter().map(zeros).collect();
+        let bytes = model(architecture, &weights, transform);
+        proto::ModelProto::decode(bytes.as_slice()).unwrap().into_graph()
+    }
+
+    /// What a runtime checks first: one definition per name, before its first use, and no constant in vain.
+    fn assert_well_formed(graph: &proto::GraphProto) {
+        let mut defined: HashSet<&str> = HashSet::from([INPUT]);
+        for constant in &graph.initializer {
+            assert!(defined.insert(&constant.name), "{} is defined twice", constant.name);
+        }
+        let mut used = HashSet::new();
+        for node in &graph.node {
+            for input in &node.input {
+                assert!(defined.contains(input.as_str()), "{} uses {input} before it is defined", node.name);
+                used.insert(input.as_str());
+            }
+            for output in &node.output {
+                assert!(defined.insert(output), "{output} is defined twice");
+            }
+        }
+        defined.remove(OUTPUT);
+        let unused: Vec<_> = defined.difference(&used).collect();
+        assert!(unused.is_empty(), "nothing uses {unused:?}");
+    }
+
+    #[test]
+    fn graphs_are_well_formed() {
+        for embedding_dim in [None, Some(16)] {
+            let net = EfficientNetLite { embedding_dim, ..EfficientNetLite::lite0() };
+            let graph = written(&Architecture::EfficientnetLite(net), &Transform::efficientnet_lite(64));
+            assert_well_formed(&graph);
+            let count = |op: &str| graph.node.iter().filter(|node| node.op_type == op).count();
+            assert_eq!((count("Conv"), count("Clip"), count("Add")), (49, 33, 9 + 1));
+        }
+        for distilled in [false, true] {
+            let net = Vit { distilled, depth: 2, dim: 12, mlp_hidden: 24, ..Vit::deit_small_distilled() };
+            assert_well_formed(&written(&Architecture::Vit(net), &Transform::imagenet(224, 224)));
+        }
+    }
+}

@@ -134,6 +134,14 @@ enum Dimension {
     Named(String),
 }
 
+#[cfg(test)]
+impl ModelProto {
+    /// The graph of a file that was read back.
+    pub(super) fn into_graph(self) -> GraphProto {
+        self.graph.unwrap_or_default()
+    }
+}
+
 /// A file that holds one graph.
 pub(super) fn model(graph: GraphProto) -> ModelProto {
     ModelProto {
