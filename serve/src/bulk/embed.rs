@@ -74,6 +74,9 @@ pub enum BulkError {
     /// The network could not be computed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A file cannot be embedded, where every file has to be.
+    #[error(transparent)]
+    Item(#[from] ItemError),
     /// The system refused a thread.
     #[error("cannot start a worker thread: {0}")]
     Thread(io::Error),

@@ -1,10 +1,12 @@
 //! Many image files to vectors, with every core busy, past the files that cannot be read.
 
+mod bench;
 mod embed;
 pub mod fit_embedding;
 mod ingest;
 mod products;
 
+pub use bench::{EmbedBench, Ratios, bench_embed};
 pub use embed::{BulkError, BulkOptions, Embedding, ItemError, ItemErrorKind, embed_files};
 pub use ingest::{Ingest, IngestError, IngestEvent, IngestOptions, IngestSummary, STAMP_KEY};
 pub use products::{Product, Products, ProductsError};

@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand, and what they share.
 
+mod bench;
+mod embed;
 mod eval;
 mod export;
 mod index;
@@ -67,6 +69,8 @@ enum Command {
     Search(search::Args),
     Serve(serve::Args),
     Info(info::Args),
+    Embed(embed::Args),
+    Bench(bench::Args),
 }
 
 /// How a command ended that did not fail.
@@ -106,6 +110,8 @@ fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Search(args) => search::run(args, settings),
         Command::Serve(args) => serve::run(args, settings),
         Command::Info(args) => info::run(args, settings),
+        Command::Embed(args) => embed::run(args, settings),
+        Command::Bench(args) => bench::run(args, settings),
     }
 }
 

@@ -34,7 +34,13 @@ pub(crate) fn weights(architecture: &Architecture, seed: u64) -> TensorMap {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let random = |spec: dfml_models::TensorSpec| {
         let values = spec.shape.iter().product();
-        let data = (0..values).map(|_| rng.random_range(-0.3f32..0.3)).collect();
+        // Variances are positive; the scale of normalisations is near 1, so that signals neither die nor explode.
+        let range = match spec.name.rsplit('.').next() {
+            Some("running_var") => 0.5..1.5,
+            Some("weight") if spec.shape.len() == 1 => 0.7..1.3,
+            _ => -0.3f32..0.3,
+        };
+        let data = (0..values).map(|_| rng.random_range(range.clone())).collect();
         (spec.name, Tensor::new(spec.shape, data))
     };
     architecture.dense_tensors().into_iter().map(random).collect()
@@ -51,6 +57,17 @@ pub(crate) fn transform() -> Transform {
     }
 }
 
+pub(crate) fn lineage(seed: u64) -> Lineage {
+    Lineage {
+        weights_sha256: "0".repeat(64),
+        data_sha256: None,
+        config_sha256: None,
+        checkpoint_sha256: None,
+        seed: Some(seed),
+        producer: "test".to_owned(),
+    }
+}
+
 /// Writes the model directory `dir`.
 pub(crate) fn write_model(dir: &Path, seed: u64, reference: Option<Reference>) -> Manifest {
     let architecture = architecture();
@@ -60,14 +77,7 @@ pub(crate) fn write_model(dir: &Path, seed: u64, reference: Option<Reference>) -
         architecture,
         weights: &weights,
         transform: transform(),
-        lineage: Lineage {
-            weights_sha256: "0".repeat(64),
-            data_sha256: None,
-            config_sha256: None,
-            checkpoint_sha256: None,
-            seed: Some(seed),
-            producer: "test".to_owned(),
-        },
+        lineage: lineage(seed),
         reference,
     };
     write_model_dir(dir, &request).expect("a model directory")
@@ -88,7 +98,7 @@ pub(crate) fn load(dir: &Path, sessions: usize) -> Engine {
 pub(crate) fn picture(number: u32) -> RgbImage {
     RgbImage::from_fn(60 + number % 7, 44 + number % 5, |x, y| {
         let stripe = if (x / (2 + number % 9) + y / (3 + number % 4)) % 2 == 0 { 220 } else { 30 };
-        Rgb([stripe, (x * 3 + number * 17) as u8, (y * 5 + number * 29) as u8])
+        Rgb([stripe, ((x * 3 + number * 17) % 256) as u8, ((y * 5 + number * 29) % 256) as u8])
     })
 }
 
