@@ -210,7 +210,7 @@ fn decode_other(bytes: &[u8], format: ImageFormat, limits: &DecodeLimits) -> Res
         ImageFormat::Gif => "GIF",
         ImageFormat::Bmp => "BMP",
         ImageFormat::Tiff => "TIFF",
-        other => return Err(DecodeError::Unsupported { format: format!("{other:?}") }),
+        other => return Err(DecodeError::Unsupported { format: format!("{other:?}").to_uppercase() }),
     };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut alloc = image::Limits::default();
