@@ -103,14 +103,8 @@ mod tests {
 
     #[test]
     fn the_front_is_not_mirrored() {
-        let view = Viewpoint {
-            azimuth: 0.0,
-            elevation: 0.0,
-            roll: 0.0,
-            opening: 0.5,
-            fill: 0.8,
-            shift: Vec2::ZERO,
-        };
+        let view =
+            Viewpoint { azimuth: 0.0, elevation: 0.0, roll: 0.0, opening: 0.5, fill: 0.8, shift: Vec2::ZERO };
         let camera = Camera::framing(&view, &cube(), Vec3::splat(50.0), 87.0);
         assert!(camera.eye.z > 100.0, "azimuth 0 stands in front, on the +z side");
         assert!(camera.project(Vec3::new(100.0, 50.0, 50.0)).x > 0.0, "+x is on the right");

@@ -66,7 +66,8 @@ impl Library {
     fn open(path: &Path) -> Result<Self> {
         let bytes: Arc<[u8]> = fs_err::read(path)?.into();
         let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        Self::from_bytes(name, bytes).with_context(|| format!("{} is not a furniture library", path.display()))
+        Self::from_bytes(name, bytes)
+            .with_context(|| format!("{} is not a furniture library", path.display()))
     }
 
     /// Opens a library that is already in memory.

@@ -87,7 +87,9 @@ impl Layout {
                 class_id,
                 super_class_id: 1 + categories.iter().position(|c| *c == piece.category).unwrap_or(0),
                 gallery: (0..self.views).map(|i| name(&piece, class_id, &i.to_string())).collect(),
-                queries: (0..self.query_views).map(|i| name(&piece, class_id, &format!("query{i}"))).collect(),
+                queries: (0..self.query_views)
+                    .map(|i| name(&piece, class_id, &format!("query{i}")))
+                    .collect(),
                 icon: name(&piece, class_id, "icon"),
                 piece,
             })
@@ -133,7 +135,11 @@ impl Layout {
 
     /// Writes all lists and products.jsonl, removes pictures that no list names, and returns how many pictures there
     /// are and how many bytes they have.
-    pub(crate) fn write_lists(&self, products: &[Product], duplicates: &[(String, String)]) -> Result<(usize, u64)> {
+    pub(crate) fn write_lists(
+        &self,
+        products: &[Product],
+        duplicates: &[(String, String)],
+    ) -> Result<(usize, u64)> {
         let unseen = self.unseen_half(products);
         let mut lists = ["Ebay_train", "Ebay_test", "gallery", "query_views", "query_icons"]
             .map(|name| (name, String::from("image_id class_id super_class_id path\n")));

@@ -14,7 +14,7 @@ const CREASE_COSINE: f32 = 0.7; // 45 degrees
 
 /// How a surface looks.
 pub(crate) struct Material {
-    /// Linear RGB of diffuse reflection; multiplies the texture.
+    /// Linear RGB of diffuse reflection; white where there is a texture.
     pub(crate) diffuse: Vec3,
     /// Linear RGB of mirror-like reflection.
     pub(crate) specular: Vec3,
@@ -66,16 +66,16 @@ impl Mesh {
     /// `size` (width, height, depth in centimetres), as the library's own viewer does.
     pub(crate) fn load(obj: &[u8], read: &mut ReadFile<'_>, rotation: Mat3, size: Vec3) -> Result<Self> {
         let read_file = std::cell::RefCell::new(read);
-        let options = tobj::LoadOptions {
-            single_index: false,
-            triangulate: true,
-            ignore_points: true,
-            ignore_lines: true,
-        };
-        let (models, materials) = tobj::load_obj_buf(&mut Cursor::new(as_utf8(obj)), &options, |path: &Path| {
-            let bytes = (read_file.borrow_mut())(&path.to_string_lossy()).map_err(|_| tobj::LoadError::OpenFileFailed)?;
-            tobj::load_mtl_buf(&mut Cursor::new(as_utf8(&bytes)))
-        })
+        let obj = as_utf8(obj);
+        let (models, materials) = match parse(&obj, &read_file) {
+            // Some exporters name vertices before they write them.
+            Err(
+                tobj::LoadError::FaceVertexOutOfBounds
+                | tobj::LoadError::FaceTexCoordOutOfBounds
+                | tobj::LoadError::FaceNormalOutOfBounds,
+            ) => parse(&vertices_first(&obj), &read_file),
+            parsed => parsed,
+        }
         .context("cannot parse the model")?;
         // A model without its material file is still a shape; tobj keeps such faces without a material.
         let materials = materials.unwrap_or_default();
@@ -139,8 +139,7 @@ impl Mesh {
         ensure!(extent.is_finite() && extent.max_element() > 0.0, "the model has no extent");
         // A flat model keeps its missing dimension flat.
         let axis = |extent: f32, size: f32| if extent > 1e-6 { size / extent } else { 1.0 };
-        let scale =
-            Vec3::new(axis(extent.x, size.x), axis(extent.y, size.y), axis(extent.z, size.z));
+        let scale = Vec3::new(axis(extent.x, size.x), axis(extent.y, size.y), axis(extent.z, size.z));
         let origin = Vec3::new((low.x + high.x) * 0.5, low.y, (low.z + high.z) * 0.5);
         for position in &mut self.positions {
             *position = (*position - origin) * scale;
@@ -190,6 +189,24 @@ impl Mesh {
     }
 }
 
+fn parse(obj: &[u8], read: &std::cell::RefCell<&mut ReadFile<'_>>) -> tobj::LoadResult {
+    let options =
+        tobj::LoadOptions { single_index: false, triangulate: true, ignore_points: true, ignore_lines: true };
+    tobj::load_obj_buf(&mut Cursor::new(obj), &options, |path: &Path| {
+        let bytes =
+            (read.borrow_mut())(&path.to_string_lossy()).map_err(|_| tobj::LoadError::OpenFileFailed)?;
+        tobj::load_mtl_buf(&mut Cursor::new(as_utf8(&bytes)))
+    })
+}
+
+/// The same model with all vertex data at its beginning. Right for absolute numbers only: relative ones count back from
+/// where they stand, but never name what comes later.
+fn vertices_first(obj: &[u8]) -> Vec<u8> {
+    let is_vertex = |line: &&[u8]| [&b"v "[..], b"vt ", b"vn "].iter().any(|start| line.starts_with(start));
+    let (vertices, rest): (Vec<&[u8]>, Vec<&[u8]>) = obj.split(|&byte| byte == b'\n').partition(is_vertex);
+    [vertices, rest].concat().join(&b'\n')
+}
+
 /// Turns the file's materials into ours, and appends a plain grey one for faces that name none.
 fn load_materials(parsed: &[tobj::Material], read: &mut ReadFile<'_>) -> (Vec<Texture>, Vec<Material>) {
     let mut textures = Vec::new();
@@ -236,13 +253,9 @@ fn convert(material: &tobj::Material, texture: Option<usize>) -> Material {
     let linear = |color: Option<[f32; 3]>, default: f32| {
         Vec3::from_array(color.unwrap_or([default; 3])).clamp(Vec3::ZERO, Vec3::ONE).map(srgb_to_linear)
     };
-    let mut diffuse = linear(material.diffuse, 0.8);
-    if texture.is_some() && diffuse.max_element() < 0.02 {
-        // Black times a texture would hide the texture; exporters that write 0 mean "see the texture".
-        diffuse = Vec3::ONE;
-    }
     Material {
-        diffuse,
+        // A texture replaces the colour: many files carry a dark one beside it that the authors' icons do not show.
+        diffuse: if texture.is_some() { Vec3::ONE } else { linear(material.diffuse, 0.8) },
         specular: linear(material.specular, 0.0),
         emissive: linear(material.emissive, 0.0),
         shininess: material.shininess.unwrap_or(20.0).clamp(2.0, 250.0),

@@ -18,6 +18,8 @@ mod render;
 mod scene;
 mod shade;
 mod sheet;
+#[cfg(test)]
+mod tests;
 mod texture;
 
 use std::path::PathBuf;
@@ -34,7 +36,7 @@ use progress::Progress;
 use scene::{Scene, Shape, ViewKind};
 
 /// Counts changes of the renderer that change pixels; a catalogue of another version is rendered anew.
-const RENDER_VERSION: u32 = 1;
+const RENDER_VERSION: u32 = 2;
 
 /// Command line of `cargo xtask catalogue`.
 #[derive(Debug, clap::Args)]
@@ -221,7 +223,9 @@ fn plan(pieces: Vec<Piece>, libraries: &[Library]) -> Plan {
             |libraries, piece| {
                 let signature = load(&mut libraries[piece.library], piece)
                     .map(|mesh| Signature::of(&mesh, &shape(piece, &mesh)))
-                    .inspect_err(|error| progress.note(&format!("{} is left out: {error:#}", piece.source_id)))
+                    .inspect_err(|error| {
+                        progress.note(&format!("{} is left out: {error:#}", piece.source_id))
+                    })
                     .ok();
                 progress.step();
                 signature
@@ -256,7 +260,12 @@ fn load(library: &mut Library, piece: &Piece) -> Result<Mesh> {
 }
 
 /// Renders all views of one product, copies its icon, and marks it as done.
-fn render_product(options: &Options, layout: &Layout, library: &mut Library, product: &Product) -> Result<()> {
+fn render_product(
+    options: &Options,
+    layout: &Layout,
+    library: &mut Library,
+    product: &Product,
+) -> Result<()> {
     let piece = &product.piece;
     let mesh = load(library, piece)?;
     let shape = shape(piece, &mesh);

@@ -28,7 +28,8 @@ fn smooth(place: Vec2, seed: u32) -> f32 {
 
 /// Three octaves of [`smooth`] noise, in 0..1.
 pub(crate) fn fractal(place: Vec2, seed: u32) -> f32 {
-    (smooth(place, seed) * 4.0 + smooth(place * 2.1, seed ^ 0x51) * 2.0 + smooth(place * 4.3, seed ^ 0xA3)) / 7.0
+    (smooth(place, seed) * 4.0 + smooth(place * 2.1, seed ^ 0x51) * 2.0 + smooth(place * 4.3, seed ^ 0xA3))
+        / 7.0
 }
 
 #[cfg(test)]
@@ -37,7 +38,8 @@ mod tests {
 
     #[test]
     fn noise_covers_its_range_and_repeats() {
-        let values: Vec<f32> = (0..2000).map(|i| fractal(Vec2::new(i as f32 * 0.37, i as f32 * -0.21), 7)).collect();
+        let values: Vec<f32> =
+            (0..2000).map(|i| fractal(Vec2::new(i as f32 * 0.37, i as f32 * -0.21), 7)).collect();
         let (low, high) = values.iter().fold((1.0_f32, 0.0_f32), |(l, h), &v| (l.min(v), h.max(v)));
         assert!(low >= 0.0 && low < 0.25 && high <= 1.0 && high > 0.75, "{low}..{high}");
         assert_eq!(values[5], fractal(Vec2::new(5.0 * 0.37, 5.0 * -0.21), 7));

@@ -33,7 +33,12 @@ impl Progress {
             Some(bar) => bar.inc(1),
             // Ten lines in all.
             None if done * 10 / self.total != (done - 1) * 10 / self.total => {
-                eprintln!("{}: {done}/{} after {:.0} s", self.what, self.total, self.started.elapsed().as_secs_f64());
+                eprintln!(
+                    "{}: {done}/{} after {:.0} s",
+                    self.what,
+                    self.total,
+                    self.started.elapsed().as_secs_f64()
+                );
             }
             None => {}
         }

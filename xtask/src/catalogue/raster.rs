@@ -88,11 +88,18 @@ pub(crate) fn for_each_fragment(
     });
 }
 
+/// Places of the shadow map are summed up in squares of this edge, so that most lookups need no sample.
+const BLOCK: usize = 16;
+
 /// How near to the light the first surface is, seen along parallel rays of light.
 pub(crate) struct ShadowMap {
     edge: usize,
     /// Distance towards the light, in `radius`; [`f32::NEG_INFINITY`] where nothing is hit.
     heights: Vec<f32>,
+    /// Blocks along an edge.
+    blocks: usize,
+    /// For every block the greatest height in it and its neighbours: nothing near it is shaded above that.
+    ceilings: Vec<f32>,
     center: Vec3,
     radius: f32,
     side: Vec3,
@@ -105,8 +112,9 @@ impl ShadowMap {
     /// Looks at `mesh`, inside of this sphere, from the direction `light` (unit vector towards the light).
     pub(crate) fn new(mesh: &Mesh, light: Vec3, center: Vec3, radius: f32, edge: usize) -> Self {
         let (side, up) = light.any_orthonormal_pair();
+        let heights = vec![f32::NEG_INFINITY; edge * edge];
         let mut map =
-            Self { edge, heights: vec![f32::NEG_INFINITY; edge * edge], center, radius, side, up, light };
+            Self { edge, heights, blocks: 0, ceilings: Vec::new(), center, radius, side, up, light };
         let seen: Vec<Vec3> = mesh.positions.iter().map(|&position| map.locate(position)).collect();
         for triangle in &mesh.triangles {
             // Glass lets light through.
@@ -127,7 +135,26 @@ impl ShadowMap {
                 }
             });
         }
+        map.summarize();
         map
+    }
+
+    fn summarize(&mut self) {
+        self.blocks = self.edge.div_ceil(BLOCK);
+        let blocks = self.blocks;
+        let mut own = vec![f32::NEG_INFINITY; blocks * blocks];
+        for (place, height) in self.heights.iter().enumerate() {
+            let block = &mut own[place / self.edge / BLOCK * blocks + place % self.edge / BLOCK];
+            *block = block.max(*height);
+        }
+        let around = |index: usize| index.saturating_sub(1)..(index + 2).min(blocks);
+        self.ceilings = (0..blocks * blocks)
+            .map(|block| {
+                let places =
+                    around(block / blocks).flat_map(|y| around(block % blocks).map(move |x| y * blocks + x));
+                places.map(|place| own[place]).fold(f32::NEG_INFINITY, f32::max)
+            })
+            .collect();
     }
 
     /// How far in centimetres a surface point is lifted before it is looked up, so that slanted faces do not shadow
@@ -149,7 +176,7 @@ impl ShadowMap {
     }
 
     /// Share of the light that reaches `point`, 0..=1, averaged over a square of `(2 * taps + 1)²` samples that are
-    /// `spread` map pixels apart.
+    /// `spread` map pixels apart; `taps * spread` may reach one block far.
     pub(crate) fn lit(&self, point: Vec3, taps: i32, spread: f32) -> f32 {
         let place = self.locate(point);
         let reach = taps as f32 * spread + 1.0;
@@ -159,13 +186,16 @@ impl ShadowMap {
         }
         // A surface must not shadow itself; wider samples lie further up on slanted surfaces.
         let bias = 0.012 + 0.004 * spread;
+        let block = |at: f32| (at.max(0.0) as usize / BLOCK).min(self.blocks - 1);
+        if self.ceilings[block(place.y) * self.blocks + block(place.x)] <= place.z + bias {
+            return 1.0;
+        }
         let (mut lit, mut count) = (0.0, 0.0);
         for dy in -taps..=taps {
             for dx in -taps..=taps {
                 let (x, y) = (place.x + dx as f32 * spread, place.y + dy as f32 * spread);
                 let inside = x >= 0.0 && y >= 0.0 && x < edge && y < edge;
-                let blocked =
-                    inside && self.heights[y as usize * self.edge + x as usize] > place.z + bias;
+                let blocked = inside && self.heights[y as usize * self.edge + x as usize] > place.z + bias;
                 lit += f32::from(u8::from(!blocked));
                 count += 1.0;
             }

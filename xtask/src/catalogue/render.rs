@@ -114,12 +114,17 @@ impl Stage<'_> {
                 }
                 let point = eye + ray * nearest;
                 let Some(normal) = hit else {
-                    return floor.map_or(wall.color(Vec2::ZERO, 1e3), |p| self.floor_light(covering, p, ray, down));
+                    return floor
+                        .map_or(wall.color(Vec2::ZERO, 1e3), |p| self.floor_light(covering, p, ray, down));
                 };
                 let along = Vec3::new(normal.z, 0.0, -normal.x).dot(point);
                 let footprint = nearest * self.pixel_angle / ray.dot(normal).abs().max(0.05);
                 let skirting = point.y - self.floor;
-                let color = if skirting < 7.0 { Vec3::splat(0.7) } else { wall.color(Vec2::new(along, point.y), footprint) };
+                let color = if skirting < 7.0 {
+                    Vec3::splat(0.7)
+                } else {
+                    wall.color(Vec2::new(along, point.y), footprint)
+                };
                 let corner = 1.0 - 0.25 * (-skirting / 30.0).exp();
                 color * self.shader.irradiance(point, normal, 2) * corner
             }
@@ -132,7 +137,13 @@ impl Stage<'_> {
         }
     }
 
-    fn floor_light(&self, covering: &super::backdrop::Surface, point: Vec3, ray: Vec3, distance: f32) -> Vec3 {
+    fn floor_light(
+        &self,
+        covering: &super::backdrop::Surface,
+        point: Vec3,
+        ray: Vec3,
+        distance: f32,
+    ) -> Vec3 {
         let footprint = distance * self.pixel_angle / ray.y.abs().max(0.02);
         let color = covering.color(Vec2::new(point.x, point.z), footprint);
         color * self.shader.irradiance(point, Vec3::Y, 2) * self.contact(point)
@@ -186,7 +197,8 @@ fn develop(light: &[Vec3], edge: usize, scene: &Scene) -> RgbImage {
     let fine = edge * OVERSAMPLING;
     let mut mean = vec![Vec3::ZERO; edge * edge];
     for (place, value) in light.iter().enumerate() {
-        mean[place / fine / OVERSAMPLING * edge + place % fine / OVERSAMPLING] += shoulder(*value * scene.exposure);
+        mean[place / fine / OVERSAMPLING * edge + place % fine / OVERSAMPLING] +=
+            shoulder(*value * scene.exposure);
     }
     let scale = 1.0 / (OVERSAMPLING * OVERSAMPLING) as f32;
     let mut picture = RgbImage::new(edge as u32, edge as u32);
@@ -194,8 +206,9 @@ fn develop(light: &[Vec3], edge: usize, scene: &Scene) -> RgbImage {
     for (pixel, value) in picture.pixels_mut().zip(mean) {
         let grain = if scene.noise > 0.0 {
             // The sum of three even draws is close enough to a normal one.
-            Vec3::from_array(std::array::from_fn(|_| rng.random::<f32>() + rng.random::<f32>() + rng.random::<f32>() - 1.5))
-                * (2.0 * scene.noise)
+            Vec3::from_array(std::array::from_fn(|_| {
+                rng.random::<f32>() + rng.random::<f32>() + rng.random::<f32>() - 1.5
+            })) * (2.0 * scene.noise)
         } else {
             Vec3::ZERO
         };

@@ -92,14 +92,8 @@ impl Scene {
 
     /// The same plain scene for every piece, seen from `azimuth`: two pieces that look alike here are one product.
     pub(crate) fn canonical(azimuth: f32) -> Self {
-        let viewpoint = Viewpoint {
-            azimuth,
-            elevation: 0.35,
-            roll: 0.0,
-            opening: 0.5,
-            fill: 0.95,
-            shift: Vec2::ZERO,
-        };
+        let viewpoint =
+            Viewpoint { azimuth, elevation: 0.35, roll: 0.0, opening: 0.5, fill: 0.95, shift: Vec2::ZERO };
         let light = Light {
             direction: Vec3::new(0.4, 0.8, 0.45).normalize(),
             key: Vec3::splat(0.7),
@@ -108,16 +102,7 @@ impl Scene {
             softness: 1.0,
         };
         let backdrop = Backdrop::Plain { color: Vec3::splat(0.5), shadow: 0.0 };
-        Self {
-            viewpoint,
-            light,
-            backdrop,
-            exposure: 1.0,
-            noise: 0.0,
-            blur: 0.0,
-            quality: 90,
-            noise_seed: 0,
-        }
+        Self { viewpoint, light, backdrop, exposure: 1.0, noise: 0.0, blur: 0.0, quality: 90, noise_seed: 0 }
     }
 }
 
@@ -145,7 +130,8 @@ fn draw_viewpoint(rng: &mut ChaCha8Rng, kind: ViewKind, shape: &Shape) -> Viewpo
         rng.random_range(3.0..40.0)
     };
     let roll: f32 = if query { rng.random_range(-9.0..9.0) } else { rng.random_range(-3.0..3.0) };
-    let shift = |rng: &mut ChaCha8Rng, by: f32| Vec2::new(rng.random_range(-by..by), rng.random_range(-by..by));
+    let shift =
+        |rng: &mut ChaCha8Rng, by: f32| Vec2::new(rng.random_range(-by..by), rng.random_range(-by..by));
     Viewpoint {
         azimuth: azimuth.to_radians(),
         elevation: elevation.to_radians(),

@@ -42,17 +42,21 @@ impl Shader<'_> {
 
         let lit = self.shadow(point, normal);
         let diffuse = material.diffuse * texel.color * self.incoming(normal, lit);
-        let half = (self.light.direction + to_eye).normalize_or(normal);
-        let highlight = lit * normal.dot(half).max(0.0).powf(material.shininess);
-        // What a polished surface mirrors: the brighter half above, the darker below.
-        let mirrored = (2.0 * normal.dot(to_eye) * normal - to_eye).y * 0.5 + 0.5;
-        let around = self.light.ground.lerp(self.light.sky, mirrored * mirrored * (3.0 - 2.0 * mirrored));
         let fresnel = (1.0 - normal.dot(to_eye).clamp(0.0, 1.0)).powi(4);
-        let polish = (material.shininess / 120.0).clamp(0.1, 1.0);
-        let gloss = material.specular * (self.light.key * highlight * 0.6 + around * polish * (0.12 + 0.5 * fresnel));
+        let gloss = material.specular * self.mirrored(material.shininess, normal, to_eye, lit, fresnel);
         let glow = material.emissive * 0.6;
         let opacity = material.opacity * texel.alpha;
         (diffuse + gloss + glow, (opacity + 0.35 * fresnel * opacity.signum()).min(1.0))
+    }
+
+    /// What a polished surface mirrors: the main light, and the surroundings, brighter above than below.
+    fn mirrored(&self, shininess: f32, normal: Vec3, to_eye: Vec3, lit: f32, fresnel: f32) -> Vec3 {
+        let half = (self.light.direction + to_eye).normalize_or(normal);
+        let highlight = lit * normal.dot(half).max(0.0).powf(shininess);
+        let height = (2.0 * normal.dot(to_eye) * normal - to_eye).y * 0.5 + 0.5;
+        let around = self.light.ground.lerp(self.light.sky, height * height * (3.0 - 2.0 * height));
+        let polish = (shininess / 120.0).clamp(0.1, 1.0);
+        self.light.key * highlight * 0.6 + around * polish * (0.12 + 0.5 * fresnel)
     }
 
     /// Light that a matt white surface sends back, with the piece's shadow sampled `taps` wide.

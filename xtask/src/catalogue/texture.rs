@@ -9,7 +9,8 @@ use glam::{Vec2, Vec3};
 const MAX_EDGE: u32 = 1024;
 
 /// sRGB byte -> linear light in 0..=1.
-static LINEAR: LazyLock<[f32; 256]> = LazyLock::new(|| std::array::from_fn(|i| srgb_to_linear(i as f32 / 255.0)));
+static LINEAR: LazyLock<[f32; 256]> =
+    LazyLock::new(|| std::array::from_fn(|i| srgb_to_linear(i as f32 / 255.0)));
 
 /// Converts one sRGB channel in 0..=1 to linear light in 0..=1.
 pub(crate) fn srgb_to_linear(value: f32) -> f32 {
@@ -84,9 +85,12 @@ impl Texture {
         let row = |step: i32| (y0 as i32 + step).rem_euclid(height as i32) as u32;
         let mut color = Vec3::ZERO;
         let mut alpha = 0.0;
-        for (dx, dy, weight) in
-            [(0, 0, (1.0 - fx) * (1.0 - fy)), (1, 0, fx * (1.0 - fy)), (0, 1, (1.0 - fx) * fy), (1, 1, fx * fy)]
-        {
+        for (dx, dy, weight) in [
+            (0, 0, (1.0 - fx) * (1.0 - fy)),
+            (1, 0, fx * (1.0 - fy)),
+            (0, 1, (1.0 - fx) * fy),
+            (1, 1, fx * fy),
+        ] {
             let [r, g, b, a] = level.get_pixel(column(dx), row(dy)).0;
             color += weight * Vec3::new(LINEAR[r as usize], LINEAR[g as usize], LINEAR[b as usize]);
             alpha += weight * f32::from(a) / 255.0;
