@@ -79,7 +79,11 @@ fn indexing_goes_past_bad_images_and_names_them() {
     ];
     let output = place.index(&[]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert!(stdout(&output).contains("8 items; 8 embedded, 0 updated, 0 unchanged, 3 left out"), "{}", stdout(&output));
+    assert!(
+        stdout(&output).contains("8 items; 8 embedded, 0 updated, 0 unchanged, 3 left out"),
+        "{}",
+        stdout(&output)
+    );
     for (line, name) in bad {
         let errors = stderr(&output);
         let found = errors.lines().find(|text| text.contains(&format!("list.txt:{line}:")));
@@ -110,7 +114,8 @@ fn indexing_again_embeds_only_what_is_new_or_changed() {
     assert!(count(&[]).contains("9 items; 2 embedded, 0 updated, 7 unchanged"));
 
     // What is known about the products has changed, the pictures have not.
-    fs::write(place.path("products.jsonl"), "{\"id\":\"9\",\"name\":\"Lamp\",\"category\":\"Lamps\"}\n").expect("write");
+    fs::write(place.path("products.jsonl"), "{\"id\":\"9\",\"name\":\"Lamp\",\"category\":\"Lamps\"}\n")
+        .expect("write");
     assert!(count(&["--products", "products.jsonl"]).contains("9 items; 0 embedded, 1 updated, 8 unchanged"));
 }
 
@@ -128,10 +133,14 @@ fn searching_finds_the_product_of_the_picture() {
     let table = stdout(&output);
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 1 + 4, "a head and one line per product: {table}{}", stderr(&output));
-    assert!(lines[1].contains("1.000") && lines[1].contains("Oak chair") && lines[1].contains("Chairs"), "{table}");
+    assert!(
+        lines[1].contains("1.000") && lines[1].contains("Oak chair") && lines[1].contains("Chairs"),
+        "{table}"
+    );
 
     let output = search(&["--json", "-k", "2"]);
-    let hits: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let hits: Vec<Value> =
+        stdout(&output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(hits.len(), 2);
     assert_eq!(hits[0]["product_id"], "2");
     assert_eq!(hits[0]["metadata"]["path"], "thing_final/2_1.jpg");
@@ -154,10 +163,16 @@ fn a_store_of_another_model_is_refused() {
 fn evaluating_writes_the_figures() {
     let place = Place::new();
     let list = place.list.to_string_lossy();
-    let output = place.dfml(&["eval", "--model", "model", "--gallery", &list, "--json", "result.json", "--record"]);
+    let output =
+        place.dfml(&["eval", "--model", "model", "--gallery", &list, "--json", "result.json", "--record"]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert!(stdout(&output).contains("Recall@1 ") && stdout(&output).contains("MAP@R "), "{}", stdout(&output));
-    let report: Value = serde_json::from_slice(&fs::read(place.path("result.json")).expect("written")).expect("JSON");
+    assert!(
+        stdout(&output).contains("Recall@1 ") && stdout(&output).contains("MAP@R "),
+        "{}",
+        stdout(&output)
+    );
+    let report: Value =
+        serde_json::from_slice(&fs::read(place.path("result.json")).expect("written")).expect("JSON");
     let result = &report["results"][0];
     assert_eq!((&result["queries"], &result["gallery"]), (&8.into(), &8.into()));
     let recall = result["recall_at_k"]["10"].as_f64().expect("a number");
@@ -177,7 +192,8 @@ fn embedding_keeps_the_order_of_the_files() {
     let files = ["thing_final/0_0.jpg", "text.jpg", "thing_final/1_0.jpg"];
     let output = place.dfml(&[&["embed"], &files[..], &["--model", "model"]].concat());
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let lines: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let lines: Vec<Value> =
+        stdout(&output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let paths: Vec<_> = lines.iter().map(|line| line["path"].as_str().expect("text")).collect();
     assert_eq!(paths, files);
     assert_eq!(lines[0]["embedding"].as_array().expect("a vector").len(), 24);
@@ -200,7 +216,8 @@ fn errors_name_the_thing_and_exit_codes_tell_kinds_apart() {
     let place = Place::new();
     let index = |list| ["index", "--model", "model", "--catalogue", "store", "--list", list];
     refuses(&place, &index("nowhere.txt"), 1, &["nowhere.txt"]);
-    fs::write(place.path("broken.txt"), "image_id class_id super_class_id path\n1 x 1 a.jpg\n").expect("write");
+    fs::write(place.path("broken.txt"), "image_id class_id super_class_id path\n1 x 1 a.jpg\n")
+        .expect("write");
     refuses(&place, &index("broken.txt"), 1, &["broken.txt:2", "\"x\""]);
     refuses(&place, &["search", "no.jpg", "--model", "model", "--catalogue", "store"], 1, &["no.jpg"]);
     refuses(&place, &["search", "list.txt", "--model", "model", "--catalogue", "none"], 1, &["none"]);
@@ -209,7 +226,12 @@ fn errors_name_the_thing_and_exit_codes_tell_kinds_apart() {
     refuses(&place, &["search", "--nonsense"], 2, &["--nonsense"]);
     refuses(&place, &["info", "--model", "model", "--provider", "abacus"], 2, &["abacus"]);
     refuses(&place, &["info", "--model", "model", "--require-gpu"], 3, &["GPU", "cpu"]);
-    refuses(&place, &["info", "--model", "model", "--onnxruntime", "absent.so"], 1, &["absent.so", "xtask setup"]);
+    refuses(
+        &place,
+        &["info", "--model", "model", "--onnxruntime", "absent.so"],
+        1,
+        &["absent.so", "xtask setup"],
+    );
     refuses(&place, &["info", "--model", "model", "--config", "absent.toml"], 1, &["absent.toml"]);
 
     let manifest = fs::read_to_string(place.path("model/manifest.json")).expect("manifest");
@@ -225,7 +247,9 @@ fn errors_name_the_thing_and_exit_codes_tell_kinds_apart() {
 #[test]
 fn settings_come_from_the_environment_and_unknown_ones_are_errors() {
     let place = Place::new();
-    let run = |name: &str, value: &str| place.command(&["info", "--model", "model"]).env(name, value).output().expect("runs");
+    let run = |name: &str, value: &str| {
+        place.command(&["info", "--model", "model"]).env(name, value).output().expect("runs")
+    };
     let output = run("DFML_ENGINE__THREADS", "1");
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     for (name, value, named) in [
@@ -235,7 +259,11 @@ fn settings_come_from_the_environment_and_unknown_ones_are_errors() {
     ] {
         let output = run(name, value);
         assert_eq!(code(&output), 1, "{name}={value}");
-        assert!(stderr(&output).to_lowercase().contains(&named.to_lowercase()), "{name}: {}", stderr(&output));
+        assert!(
+            stderr(&output).to_lowercase().contains(&named.to_lowercase()),
+            "{name}: {}",
+            stderr(&output)
+        );
     }
 }
 

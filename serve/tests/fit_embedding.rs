@@ -46,7 +46,8 @@ fn the_fitted_layer_projects_the_raw_features() {
         write_jpeg(path, n);
     }
     paths.insert(3, dir.path().join("absent.jpg"));
-    let options = EngineOptions { provider: Provider::Cpu, threads: Some(2), sessions: Some(2), ..Default::default() };
+    let options =
+        EngineOptions { provider: Provider::Cpu, threads: Some(2), sessions: Some(2), ..Default::default() };
     let mut failed = Vec::new();
     let features = pooled_features(&net, &weights, &transform, &paths, &options, |position, error| {
         failed.extend(error.map(|_| position));
@@ -63,10 +64,14 @@ fn the_fitted_layer_projects_the_raw_features() {
     let bytes = std::fs::read(&paths[1]).expect("a file");
     let row = &features.values[1280..2 * 1280];
     assert_close(&bare.embed_bytes(&bytes).expect("an image"), &unit(row), "features");
-    assert!((row.iter().map(|value| value * value).sum::<f32>().sqrt() - 1.0).abs() > 0.01, "the length is not lost");
+    assert!(
+        (row.iter().map(|value| value * value).sum::<f32>().sqrt() - 1.0).abs() > 0.01,
+        "the length is not lost"
+    );
 
     // With it, the projection on the principal components.
-    let pca = dfml_models::pca::fit(&features.values, features.rows, features.width, DIM).expect("components");
+    let pca =
+        dfml_models::pca::fit(&features.values, features.rows, features.width, DIM).expect("components");
     let centred: Vec<f32> = row.iter().zip(&pca.mean).map(|(value, mean)| value - mean).collect();
     let project = |axis: &Vec<f32>| axis.iter().zip(&centred).map(|(a, b)| a * b).sum::<f32>();
     let expected: Vec<f32> = pca.components.iter().map(project).collect();
@@ -76,6 +81,7 @@ fn the_fitted_layer_projects_the_raw_features() {
     let found = load(&fitted, 1).embed_bytes(&bytes).expect("an image");
     assert_close(&found, &unit(&expected), "projection");
 
-    let error = add_layer(&EfficientNetLite::lite0(), weights, &features, 300).expect_err("12 images span 11 dimensions");
+    let error = add_layer(&EfficientNetLite::lite0(), weights, &features, 300)
+        .expect_err("12 images span 11 dimensions");
     assert!(error.to_string().contains("300"), "{error}");
 }

@@ -8,12 +8,22 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cpu_time::ProcessTime;
 use serde::Serialize;
 
 use super::{BulkError, BulkOptions, embed_files};
 use crate::engine::{Engine, EngineError};
 
-/// What was measured. Rates are images per second; each is the median over the rounds.
+/// A rate, the median over the rounds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Rate {
+    /// Images per second on the clock.
+    pub per_second: f64,
+    /// Images per second of processor time, all threads added up. Other work on the machine hardly changes it.
+    pub per_core_second: f64,
+}
+
+/// What was measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct EmbedBench {
     /// Image files.
@@ -23,11 +33,13 @@ pub struct EmbedBench {
     /// Images per run of the network.
     pub batch: usize,
     /// From files to vectors.
-    pub end_to_end: f64,
+    pub end_to_end: Rate,
     /// The network alone, on pixels that are ready, with as many threads.
-    pub session: f64,
+    pub session: Rate,
     /// From files to pixels alone.
-    pub preprocess: f64,
+    pub preprocess: Rate,
+    /// Share of the workers' time that the processor spent on us end to end; 1.0 is every core busy.
+    pub busy: f64,
     /// What one is worth in the other.
     pub ratios: Ratios,
 }
@@ -37,8 +49,8 @@ pub struct EmbedBench {
 pub struct Ratios {
     /// 1.0 would mean that decoding costs nothing.
     pub end_to_end_over_session: f64,
-    /// What the sum of the two parts' times allows: below it, time is lost between the parts.
-    pub end_to_end_over_parts: f64,
+    /// The same in processor time, which other work on the machine hardly changes.
+    pub end_to_end_over_session_cpu: f64,
 }
 
 /// Measures `engine` on `files`, all of which must be readable images.
@@ -56,38 +68,58 @@ pub fn bench_embed(
     // The first round warms up caches and allocators, and is not counted.
     for round in 0..=rounds.max(1) {
         let sample = Sample {
-            end_to_end: rate(files.len(), end_to_end(engine, files, options)?),
-            session: rate(files.len(), session_alone(engine, files.len(), options.batch, workers)?),
-            preprocess: rate(files.len(), preprocess_alone(engine, files, workers)?),
+            end_to_end: end_to_end(engine, files, options)?,
+            session: session_alone(engine, files.len(), options.batch, workers)?,
+            preprocess: preprocess_alone(engine, files, workers)?,
         };
         if round > 0 {
             samples.push(sample);
         }
     }
     let over = |of: &dyn Fn(&Sample) -> f64| median(samples.iter().map(of).collect());
+    let rate = |of: &dyn Fn(&Sample) -> Spent| Rate {
+        per_second: over(&|sample| files.len() as f64 / of(sample).clock.as_secs_f64().max(1e-9)),
+        per_core_second: over(&|sample| files.len() as f64 / of(sample).cpu.as_secs_f64().max(1e-9)),
+    };
     Ok(EmbedBench {
         images: files.len(),
         rounds: samples.len(),
         batch: options.batch,
-        end_to_end: over(&|s| s.end_to_end),
-        session: over(&|s| s.session),
-        preprocess: over(&|s| s.preprocess),
+        end_to_end: rate(&|s| s.end_to_end),
+        session: rate(&|s| s.session),
+        preprocess: rate(&|s| s.preprocess),
+        busy: over(&|s| s.end_to_end.cpu.div_duration_f64(s.end_to_end.clock) / workers as f64),
         ratios: Ratios {
-            end_to_end_over_session: over(&|s| s.end_to_end / s.session),
-            end_to_end_over_parts: over(&|s| s.end_to_end * (1.0 / s.session + 1.0 / s.preprocess)),
+            end_to_end_over_session: over(&|s| s.session.clock.div_duration_f64(s.end_to_end.clock)),
+            end_to_end_over_session_cpu: over(&|s| s.session.cpu.div_duration_f64(s.end_to_end.cpu)),
         },
     })
 }
 
-/// The rates of one round.
+/// What one round took.
 struct Sample {
-    end_to_end: f64,
-    session: f64,
-    preprocess: f64,
+    end_to_end: Spent,
+    session: Spent,
+    preprocess: Spent,
 }
 
-fn rate(images: usize, time: Duration) -> f64 {
-    images as f64 / time.as_secs_f64().max(1e-9)
+/// Time on the clock, and processor time of all threads.
+#[derive(Clone, Copy)]
+struct Spent {
+    clock: Duration,
+    cpu: Duration,
+}
+
+struct Stopwatch(Instant, ProcessTime);
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self(Instant::now(), ProcessTime::now())
+    }
+
+    fn spent(&self) -> Spent {
+        Spent { clock: self.0.elapsed(), cpu: self.1.elapsed() }
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -95,8 +127,8 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn end_to_end(engine: &Engine, files: &[PathBuf], options: &BulkOptions) -> Result<Duration, BulkError> {
-    let start = Instant::now();
+fn end_to_end(engine: &Engine, files: &[PathBuf], options: &BulkOptions) -> Result<Spent, BulkError> {
+    let watch = Stopwatch::start();
     let mut failed = None;
     embed_files(engine, files, options, |_, result| match result {
         Ok(_) => ControlFlow::Continue(()),
@@ -107,20 +139,21 @@ fn end_to_end(engine: &Engine, files: &[PathBuf], options: &BulkOptions) -> Resu
     })?;
     match failed {
         Some(error) => Err(BulkError::Item(error)),
-        None => Ok(start.elapsed()),
+        None => Ok(watch.spent()),
     }
 }
 
-fn session_alone(engine: &Engine, images: usize, batch: usize, workers: usize) -> Result<Duration, BulkError> {
+fn session_alone(engine: &Engine, images: usize, batch: usize, workers: usize) -> Result<Spent, BulkError> {
     let batch = batch.clamp(1, images.max(1));
-    let pixels: Vec<f32> = (0..batch * engine.pixels_per_image()).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
+    let pixels: Vec<f32> =
+        (0..batch * engine.pixels_per_image()).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
     in_parallel(images.div_ceil(batch), workers, |index| {
         let n = batch.min(images - index * batch);
         engine.embed_pixels(&pixels[..n * engine.pixels_per_image()], n).map(drop)
     })
 }
 
-fn preprocess_alone(engine: &Engine, files: &[PathBuf], workers: usize) -> Result<Duration, BulkError> {
+fn preprocess_alone(engine: &Engine, files: &[PathBuf], workers: usize) -> Result<Spent, BulkError> {
     in_parallel(files.len(), workers, |index| {
         thread_local! { static PIXELS: std::cell::RefCell<Vec<f32>> = const { std::cell::RefCell::new(Vec::new()) } }
         PIXELS.with_borrow_mut(|pixels| {
@@ -132,14 +165,14 @@ fn preprocess_alone(engine: &Engine, files: &[PathBuf], workers: usize) -> Resul
     })
 }
 
-/// Runs `job` for 0..`jobs` on `workers` threads and returns the time it took.
+/// Runs `job` for 0..`jobs` on `workers` threads and returns what it took.
 fn in_parallel(
     jobs: usize,
     workers: usize,
     job: impl Fn(usize) -> Result<(), EngineError> + Sync,
-) -> Result<Duration, BulkError> {
+) -> Result<Spent, BulkError> {
     let next = AtomicUsize::new(0);
-    let start = Instant::now();
+    let watch = Stopwatch::start();
     thread::scope(|scope| {
         let work = || {
             loop {
@@ -155,7 +188,7 @@ fn in_parallel(
             Err(panic) => std::panic::resume_unwind(panic),
         })
     })?;
-    Ok(start.elapsed())
+    Ok(watch.spent())
 }
 
 #[cfg(test)]

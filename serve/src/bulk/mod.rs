@@ -6,7 +6,7 @@ pub mod fit_embedding;
 mod ingest;
 mod products;
 
-pub use bench::{EmbedBench, Ratios, bench_embed};
+pub use bench::{EmbedBench, Rate, Ratios, bench_embed};
 pub use embed::{BulkError, BulkOptions, Embedding, ItemError, ItemErrorKind, embed_files};
 pub use ingest::{Ingest, IngestError, IngestEvent, IngestOptions, IngestSummary, STAMP_KEY};
 pub use products::{Product, Products, ProductsError};

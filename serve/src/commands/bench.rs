@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Subcommand;
 use dfml_serve::{
-    bulk::{BulkOptions, EmbedBench, bench_embed},
+    bulk::{BulkOptions, EmbedBench, Rate, bench_embed},
     settings::Settings,
 };
 
@@ -25,7 +25,9 @@ enum What {
 
 /// Image files to vectors: end to end, the network alone, and decoding alone.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  dfml bench embed --model model --images catalogue --count 500 --json bench.json")]
+#[command(
+    after_help = "Example:\n  dfml bench embed --model model --images catalogue --count 500 --json bench.json"
+)]
 struct EmbedArgs {
     /// Model directory.
     #[arg(long, value_name = "DIR")]
@@ -76,11 +78,21 @@ fn embed(args: EmbedArgs, mut settings: Settings) -> anyhow::Result<Done> {
 
 fn print(figures: &EmbedBench) {
     println!("{} images, batch {}, median of {} rounds", figures.images, figures.batch, figures.rounds);
-    println!("end to end       {:8.1} images/s", figures.end_to_end);
-    println!("network alone    {:8.1} images/s", figures.session);
-    println!("decoding alone   {:8.1} images/s", figures.preprocess);
-    println!("end to end / network alone       {:.3}", figures.ratios.end_to_end_over_session);
-    println!("end to end / both after another  {:.3}", figures.ratios.end_to_end_over_parts);
+    let row = |what: &str, rate: Rate| {
+        println!(
+            "{what:16} {:8.1} images/s  {:8.1} images per core-second",
+            rate.per_second, rate.per_core_second
+        );
+    };
+    row("end to end", figures.end_to_end);
+    row("network alone", figures.session);
+    row("decoding alone", figures.preprocess);
+    println!(
+        "end to end / network alone: {:.3} on the clock, {:.3} in processor time; workers' cores {:.0} % busy",
+        figures.ratios.end_to_end_over_session,
+        figures.ratios.end_to_end_over_session_cpu,
+        100.0 * figures.busy
+    );
 }
 
 /// Up to `count` image files of a folder, in the order of their paths.

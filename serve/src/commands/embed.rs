@@ -49,6 +49,9 @@ enum Format {
     Npy,
 }
 
+/// A file's vector, or why there is none.
+type Embedded = Result<Vec<f32>, String>;
+
 /// A line of the JSON output.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -83,7 +86,7 @@ fn embed(
     engine: &Engine,
     bulk: &BulkOptions,
     files: &[PathBuf],
-) -> anyhow::Result<Option<Vec<Result<Vec<f32>, String>>>> {
+) -> anyhow::Result<Option<Vec<Embedded>>> {
     let interrupt = Interrupt::listen()?;
     let mut progress = Progress::new("embedding", files.len());
     let mut results = vec![Err(String::new()); files.len()];
@@ -102,7 +105,7 @@ fn embed(
 fn write(
     format: Format,
     files: &[PathBuf],
-    results: &[Result<Vec<f32>, String>],
+    results: &[Embedded],
     dim: usize,
     mut out: impl Write,
 ) -> anyhow::Result<()> {
@@ -150,7 +153,9 @@ mod tests {
         // Bytes of numpy.save for zeros((2, 3), float32), numpy 2.3.
         let header = npy_header(2, 3);
         assert_eq!(header.len(), 128);
-        assert!(header.starts_with(b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }  "));
+        assert!(header.starts_with(
+            b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }  "
+        ));
         assert_eq!(header[127], b'\n');
     }
 
@@ -167,7 +172,8 @@ mod tests {
         );
         let mut out = Vec::new();
         write(Format::Npy, &files, &results, 2, &mut out).expect("writes");
-        let rows: Vec<f32> = out[128..].as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let rows: Vec<f32> =
+            out[128..].as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         assert!(rows[0].is_nan() && rows[1].is_nan());
         assert_eq!(rows[2..], [0.5, -0.5]);
     }

@@ -80,8 +80,7 @@ impl KnownAnswers {
             let vectors = engine.embed_pixels(&pixels[..batch.len() * per_image], batch.len())?;
             for (vector, &image) in vectors.iter().zip(batch) {
                 let cosine = cosine(vector, &self.0.embeddings[image]);
-                // Not `cosine < worst`: a NaN must not pass.
-                if !(cosine >= result.worst_cosine) {
+                if cosine < result.worst_cosine {
                     result.worst_cosine = cosine;
                     result.worst_image = image;
                 }
@@ -97,7 +96,7 @@ struct Comparison {
     worst_cosine: f64,
 }
 
-/// Cosine in f64; 0 for vectors of different lengths or without length, so that they never pass for equal.
+/// Cosine in f64; 0 for vectors of different lengths, without length or with a NaN, so that they never pass for equal.
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
     if a.len() != b.len() {
         return 0.0;
@@ -117,5 +116,6 @@ mod tests {
         assert!((cosine(&[1.0, 0.0], &[0.0, 3.0])).abs() < 1e-12);
         assert_eq!(cosine(&[1.0], &[1.0, 0.0]), 0.0);
         assert_eq!(cosine(&[0.0, 0.0], &[1.0, 0.0]), 0.0);
+        assert_eq!(cosine(&[f32::NAN, 0.0], &[1.0, 0.0]), 0.0);
     }
 }

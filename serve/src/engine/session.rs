@@ -274,8 +274,9 @@ fn open_on(
             let mut builder = Session::builder(library.environment())?
                 .with_optimization_level(GraphOptimizationLevel::All)?
                 .with_intra_threads(threads)?
-                // Threads that spin between operators take the cores away from decoding and from the other sessions.
-                .with_intra_op_spinning(count == 1 && threads > 1)?;
+                // Threads that spin between operators take the cores away from decoding, from the other sessions and from
+                // whatever else runs on the machine.
+                .with_intra_op_spinning(false)?;
             if let Some(dispatch) = provider.dispatch() {
                 builder = builder.with_execution_providers([dispatch])?;
             }

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use dfml_models::{
-    Architecture, ExportRequest, Interpolation, Lineage, Manifest, Reference, Tensor, TensorMap, Transform, Vit,
-    write_model_dir,
+    Architecture, ExportRequest, Interpolation, Lineage, Manifest, Reference, Tensor, TensorMap, Transform,
+    Vit, write_model_dir,
 };
 use dfml_serve::engine::{Engine, EngineOptions, Provider};
 use image::{ImageFormat, Rgb, RgbImage};
@@ -97,7 +97,7 @@ pub(crate) fn load(dir: &Path, sessions: usize) -> Engine {
 /// An image that no other number gives: stripes and a gradient, not square.
 pub(crate) fn picture(number: u32) -> RgbImage {
     RgbImage::from_fn(60 + number % 7, 44 + number % 5, |x, y| {
-        let stripe = if (x / (2 + number % 9) + y / (3 + number % 4)) % 2 == 0 { 220 } else { 30 };
+        let stripe = if (x / (2 + number % 9) + y / (3 + number % 4)).is_multiple_of(2) { 220 } else { 30 };
         Rgb([stripe, ((x * 3 + number * 17) % 256) as u8, ((y * 5 + number * 29) % 256) as u8])
     })
 }
