@@ -10,8 +10,6 @@ pub(super) fn available() -> Vec<Kernel> {
         name: "neon",
         // SAFETY: NEON is part of the architecture; lengths are whole lines, as the callers of kernels check.
         rows: |query, rows, out| unsafe { neon_rows(query, rows, out) },
-        // SAFETY: as above.
-        pair: |a, b| unsafe { neon_pair(a, b) },
     }]
 }
 
@@ -27,16 +25,6 @@ unsafe fn neon_rows(query: &[i8], rows: &[u8], out: &mut [i32]) {
         }
         *sum = vaddvq_s32(sums);
     }
-}
-
-#[target_feature(enable = "neon")]
-unsafe fn neon_pair(a: &[u8], b: &[u8]) -> i32 {
-    let mut sums = vdupq_n_s32(0);
-    for at in (0..a.len()).step_by(16) {
-        // SAFETY: `at + 16` is at most the length of both.
-        unsafe { sums = add_products(sums, signed(a.as_ptr().add(at)), signed(b.as_ptr().add(at))) };
-    }
-    vaddvq_s32(sums)
 }
 
 /// 16 stored bytes as signed codes: taking 128 away flips the top bit.

@@ -19,8 +19,6 @@ struct Kernel {
     name: &'static str,
     /// Lengths are checked before.
     rows: fn(query: &[i8], rows: &[u8], out: &mut [i32]),
-    /// Lengths are checked before.
-    pair: fn(a: &[u8], b: &[u8]) -> i32,
 }
 
 static KERNEL: LazyLock<Kernel> = LazyLock::new(|| available().into_iter().next().unwrap_or(scalar::KERNEL));
@@ -52,16 +50,6 @@ pub(crate) fn dot_rows(query: &[i8], rows: &[u8], out: &mut [i32]) {
     (KERNEL.rows)(query, rows, out);
 }
 
-/// Sum over `j` of `(a[j] - 128) * (b[j] - 128)`.
-///
-/// # Panics
-/// If the two differ in length or are not whole lines.
-#[inline]
-pub(crate) fn dot_pair(a: &[u8], b: &[u8]) -> i32 {
-    assert!(a.len().is_multiple_of(LINE) && a.len() == b.len());
-    (KERNEL.pair)(a, b)
-}
-
 #[cfg(test)]
 mod tests {
     use rand::{RngExt, SeedableRng};
@@ -82,14 +70,10 @@ mod tests {
                 let query: Vec<i8> = (0..width).map(|_| (byte().wrapping_sub(128) as i8).max(-127)).collect();
                 let mut expected = vec![0; count];
                 (scalar::KERNEL.rows)(&query, &rows, &mut expected);
-                let pair = |kernel: &Kernel| {
-                    count.checked_sub(2).map(|_| (kernel.pair)(&rows[..width], &rows[width..][..width]))
-                };
                 for kernel in available() {
                     let mut found = vec![i32::MAX; count];
                     (kernel.rows)(&query, &rows, &mut found);
                     assert_eq!(found, expected, "{}, {count} rows of {width}", kernel.name);
-                    assert_eq!(pair(&kernel), pair(&scalar::KERNEL), "{}, {width}", kernel.name);
                 }
             }
         }

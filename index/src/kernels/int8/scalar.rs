@@ -2,7 +2,7 @@
 
 use super::Kernel;
 
-pub(super) const KERNEL: Kernel = Kernel { name: "scalar", rows, pair };
+pub(super) const KERNEL: Kernel = Kernel { name: "scalar", rows };
 
 /// A stored byte as the code that it stands for.
 fn code(byte: u8) -> i32 {
@@ -13,8 +13,4 @@ fn rows(query: &[i8], rows: &[u8], out: &mut [i32]) {
     for (sum, row) in out.iter_mut().zip(rows.chunks_exact(query.len())) {
         *sum = query.iter().zip(row).map(|(&q, &byte)| i32::from(q) * code(byte)).sum();
     }
-}
-
-fn pair(a: &[u8], b: &[u8]) -> i32 {
-    a.iter().zip(b).map(|(&a, &b)| code(a) * code(b)).sum()
 }

@@ -15,8 +15,6 @@ pub(super) fn available() -> Vec<Kernel> {
             name: "avx512-vnni",
             // SAFETY: the processor has the features; lengths are whole lines, as the callers of kernels check.
             rows: |query, rows, out| unsafe { vnni_rows(query, rows, out) },
-            // SAFETY: as above.
-            pair: |a, b| unsafe { vnni_pair(a, b) },
         });
     }
     if is_x86_feature_detected!("avx2") {
@@ -24,8 +22,6 @@ pub(super) fn available() -> Vec<Kernel> {
             name: "avx2",
             // SAFETY: as above.
             rows: |query, rows, out| unsafe { avx2_rows(query, rows, out) },
-            // SAFETY: as above.
-            pair: |a, b| unsafe { avx2_pair(a, b) },
         });
     }
     kernels
@@ -92,22 +88,6 @@ unsafe fn vnni_one(query: &[i8], row: *const u8) -> i32 {
     _mm512_reduce_add_epi32(sum)
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn vnni_pair(a: &[u8], b: &[u8]) -> i32 {
-    let flip = _mm512_set1_epi8(-128);
-    let ones = _mm512_set1_epi8(1);
-    let (mut sum, mut sum_b) = (_mm512_setzero_si512(), _mm512_setzero_si512());
-    for at in (0..a.len()).step_by(LINE) {
-        // SAFETY: `at + LINE` is at most the length of both.
-        unsafe {
-            let signed = _mm512_xor_si512(_mm512_loadu_si512(b.as_ptr().add(at).cast()), flip);
-            sum = _mm512_dpbusd_epi32(sum, _mm512_loadu_si512(a.as_ptr().add(at).cast()), signed);
-            sum_b = _mm512_dpbusd_epi32(sum_b, ones, signed);
-        }
-    }
-    _mm512_reduce_add_epi32(_mm512_sub_epi32(sum, _mm512_slli_epi32::<7>(sum_b)))
-}
-
 #[target_feature(enable = "avx2")]
 unsafe fn avx2_rows(query: &[i8], rows: &[u8], out: &mut [i32]) {
     let width = query.len();
@@ -125,22 +105,6 @@ unsafe fn avx2_rows(query: &[i8], rows: &[u8], out: &mut [i32]) {
         }
         *out = avx2_sum(sum) - excess;
     }
-}
-
-#[target_feature(enable = "avx2")]
-unsafe fn avx2_pair(a: &[u8], b: &[u8]) -> i32 {
-    let middle = _mm256_set1_epi16(128);
-    let mut sum = _mm256_setzero_si256();
-    for at in (0..a.len()).step_by(16) {
-        // SAFETY: `at + 16` is at most the length of both.
-        unsafe {
-            let a = _mm256_cvtepu8_epi16(_mm_loadu_si128(a.as_ptr().add(at).cast()));
-            let b = _mm256_cvtepu8_epi16(_mm_loadu_si128(b.as_ptr().add(at).cast()));
-            let product = _mm256_madd_epi16(_mm256_sub_epi16(a, middle), _mm256_sub_epi16(b, middle));
-            sum = _mm256_add_epi32(sum, product);
-        }
-    }
-    avx2_sum(sum)
 }
 
 #[target_feature(enable = "avx2")]
