@@ -8,7 +8,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::layer::{Gates, Layer};
+use super::layer::{Gates, Layer, SubMlp};
 use super::packed::{Packed, full_block, full_block_first};
 use super::{LayerGap, LayerOutput};
 
@@ -117,38 +117,34 @@ fn route_mlp(layer: &Layer, gates: &Gates, stream: &Tensor, target: Option<&Tens
     // From here to the end tokens are in order of their sub-block.
     let normed = layer.norm2.forward(stream).index_select(0, &groups.order);
     let soft = soft.index_select(0, &groups.order);
-    let segments = normed.split_with_sizes(groups.counts.as_slice(), 0);
-    let chosen: Vec<Chosen> = layer
-        .mlp
-        .iter()
-        .zip(segments)
-        .map(|(sub, input)| {
-            let before = sub.fc1.forward(&input);
-            let hidden = before.gelu("none");
-            let output = sub.fc2.forward(&hidden);
-            Chosen { input, before, hidden, output }
-        })
-        .collect();
+    let chosen = run_chosen(layer, &normed, &groups.counts);
     let every = tch::no_grad(|| mlp_all(layer, &normed.detach(), &chosen, &groups.counts));
     let outputs: Vec<&Tensor> = chosen.iter().map(|c| &c.output).collect();
     let added = Tensor::cat(&outputs, 0) + straight_through(&soft, &every);
     let output = stream + added.index_select(0, &groups.inverse);
 
-    let gap = target.map_or_else(
-        || zero(stream),
-        |target| {
-            let gap = tch::no_grad(|| Gap::new(&output, target));
-            let direction = gap.direction.index_select(0, &groups.order);
-            let router = (&soft * tch::no_grad(|| inner(&every, &direction))).sum(Kind::Float);
-            let standard =
-                tch::no_grad(|| layer.norm2.standardize(&stream.detach()).index_select(0, &groups.order));
-            gap.value
-                + without_value(
-                    &(router + parameter_gap(layer, &chosen, &standard, &direction, &groups.counts)),
-                )
-        },
-    );
+    let gap = target.map_or_else(|| zero(stream), |target| mlp_gap(layer, &groups, &soft, &output, target));
     Half { output, gap, choice: groups.choice }
+}
+
+/// The gap of the official code, which runs the MLPs a second time on the stream after them, held constant: through the
+/// same sub-blocks, with the same gate `soft` (in order of sub-block).
+fn mlp_gap(layer: &Layer, groups: &Groups, soft: &Tensor, output: &Tensor, target: &Tensor) -> Tensor {
+    let sorted = |x: &Tensor| x.index_select(0, &groups.order);
+    let (value, upstream, gradients) = tch::no_grad(|| {
+        let stream = sorted(&output.detach());
+        let normed = layer.norm2.forward(&stream);
+        let chosen = run_chosen(layer, &normed, &groups.counts);
+        let added = Tensor::cat(&chosen.iter().map(|c| &c.output).collect::<Vec<_>>(), 0);
+        let gap = Gap::new(&(&stream + added), &sorted(target));
+        let upstream = inner(&mlp_all(layer, &normed, &chosen, &groups.counts), &gap.direction);
+        let standard = layer.norm2.standardize(&stream);
+        let gradients = mlp_gradients(layer, &chosen, &standard, &gap.direction, &groups.counts);
+        (gap.value, upstream, gradients)
+    });
+    let terms: Vec<Tensor> = gradients.iter().map(|(gradient, parameter)| dot(gradient, parameter)).collect();
+    let linear = Tensor::stack(&terms, 0).sum(Kind::Float) + (soft * upstream).sum(Kind::Float);
+    value + without_value(&linear)
 }
 
 /// A sub-block's MLP on the tokens that chose it.
@@ -160,40 +156,42 @@ struct Chosen {
     output: Tensor,
 }
 
-/// The MLP gap as a linear function of the parameters it teaches (the chosen sub-blocks' and the normalisation's), with
-/// the right gradient and no meaning of its own as a value. `standard` and `direction` `[batch * tokens, dim]` are in
-/// order of sub-block.
-fn parameter_gap(
-    layer: &Layer,
+/// Each sub-block on its own segment of `normed`, which is in order of sub-block.
+fn run_chosen(layer: &Layer, normed: &Tensor, counts: &[i64]) -> Vec<Chosen> {
+    let run = |(sub, input): (&SubMlp, Tensor)| {
+        let before = sub.fc1.forward(&input);
+        let hidden = before.gelu("none");
+        let output = sub.fc2.forward(&hidden);
+        Chosen { input, before, hidden, output }
+    };
+    layer.mlp.iter().zip(normed.split_with_sizes(counts, 0)).map(run).collect()
+}
+
+/// Gradients of the chosen sub-blocks and of the normalisation before them, each with its parameter, where
+/// `direction` is the upstream gradient of their outputs and `standard` the normalisation's standardised input, both
+/// `[batch * tokens, dim]` in order of sub-block.
+fn mlp_gradients<'a>(
+    layer: &'a Layer,
     chosen: &[Chosen],
     standard: &Tensor,
     direction: &Tensor,
     counts: &[i64],
-) -> Tensor {
-    let directions = direction.split_with_sizes(counts, 0);
-    let mut terms = Vec::new();
+) -> Vec<(Tensor, &'a Tensor)> {
+    let column_sums = |x: &Tensor| x.sum_dim_intlist(0i64, false, None);
+    let mut gradients = Vec::new();
     let mut inputs = Vec::new();
-    for ((sub, chosen), upstream) in layer.mlp.iter().zip(chosen).zip(&directions) {
-        let [fc2_weight, fc2_bias, fc1_weight, fc1_bias] = tch::no_grad(|| {
-            let hidden = upstream.matmul(&sub.fc2.weight);
-            let before = chosen.before.gelu_backward(&hidden, "none");
-            inputs.push(before.matmul(&sub.fc1.weight));
-            [
-                upstream.transpose(0, 1).matmul(&chosen.hidden),
-                upstream.sum_dim_intlist(0i64, false, None),
-                before.transpose(0, 1).matmul(&chosen.input),
-                before.sum_dim_intlist(0i64, false, None),
-            ]
-        });
-        terms.push(dot(&fc2_weight, &sub.fc2.weight) + dot(&fc2_bias, &sub.fc2.bias));
-        terms.push(dot(&fc1_weight, &sub.fc1.weight) + dot(&fc1_bias, &sub.fc1.bias));
+    for ((sub, chosen), upstream) in layer.mlp.iter().zip(chosen).zip(direction.split_with_sizes(counts, 0)) {
+        let before = chosen.before.gelu_backward(&upstream.matmul(&sub.fc2.weight), "none");
+        gradients.push((upstream.transpose(0, 1).matmul(&chosen.hidden), &sub.fc2.weight));
+        gradients.push((column_sums(&upstream), &sub.fc2.bias));
+        gradients.push((before.transpose(0, 1).matmul(&chosen.input), &sub.fc1.weight));
+        gradients.push((column_sums(&before), &sub.fc1.bias));
+        inputs.push(before.matmul(&sub.fc1.weight));
     }
-    let (weight, bias) = tch::no_grad(|| {
-        let input = Tensor::cat(&inputs, 0);
-        ((&input * standard).sum_dim_intlist(0i64, false, None), input.sum_dim_intlist(0i64, false, None))
-    });
-    terms.push(dot(&weight, &layer.norm2.weight) + dot(&bias, &layer.norm2.bias));
-    Tensor::stack(&terms, 0).sum(Kind::Float)
+    let input = Tensor::cat(&inputs, 0);
+    gradients.push((column_sums(&(&input * standard)), &layer.norm2.weight));
+    gradients.push((column_sums(&input), &layer.norm2.bias));
+    gradients
 }
 
 /// Each sub-block's projection of each token's read, `[tokens, K, width] -> [K, tokens, dim]`.

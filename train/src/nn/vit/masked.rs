@@ -23,9 +23,9 @@ pub(super) fn forward(layer: &Layer, gates: &Gates, full: &Tensor, routed: &Tens
 
     let mlp_routing = route_tokens(&routed_mid, &gates.mlp);
     let routed_out = &routed_mid + mask(&mlp_all(layer, &layer.norm2.forward(&routed_mid)), &mlp_routing.0);
-    // Here only the input is: the gap also teaches the MLPs, the second normalisation, and, through the router's
-    // input, what came before.
-    let constant_input = routed_mid.detach();
+    // Official: the same MLPs a second time, on the stream after them. Here only the input is a constant: the gap also
+    // teaches the MLPs, the second normalisation, and, through the router's input, what came before.
+    let constant_input = routed_out.detach();
     let again = mlp_all(layer, &layer.norm2.forward(&constant_input));
     let gap_mlp = gap(&(constant_input + mask(&again, &mlp_routing.0)), &full_out);
 
