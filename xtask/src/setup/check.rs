@@ -1,0 +1,99 @@
+//! `cargo xtask setup --check`: a table of what is there.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use super::components::Component;
+use super::install::{State, state};
+use super::{tools, unpack};
+
+/// One line of the table.
+struct Row {
+    name: &'static str,
+    version: String,
+    state: String,
+    bytes: Option<u64>,
+    place: String,
+    /// Asked for, and not there.
+    is_lacking: bool,
+}
+
+/// Prints the table; an error if something of `wanted` is lacking.
+pub(crate) fn print(cache: &Path, wanted: &[Component]) -> Result<()> {
+    let mut rows = Vec::new();
+    for &component in Component::value_variants() {
+        rows.push(row(cache, component, wanted.contains(&component))?);
+    }
+    rows.extend(tool_rows(wanted));
+    println!("{:<12} {:<9} {:>9}  {:<34} state", "component", "version", "size", "place");
+    for row in &rows {
+        let size = row.bytes.map_or_else(String::new, |bytes| format!("{:.1} MB", bytes as f64 / 1e6));
+        println!("{:<12} {:<9} {size:>9}  {:<34} {}", row.name, row.version, row.place, row.state);
+    }
+    println!("cache folder: {}", cache.display());
+    let lacking: Vec<&str> = rows.iter().filter(|row| row.is_lacking).map(|row| row.name).collect();
+    if !lacking.is_empty() {
+        bail!("missing: {}", lacking.join(", "));
+    }
+    Ok(())
+}
+
+fn row(cache: &Path, component: Component, is_wanted: bool) -> Result<Row> {
+    let name = component.name();
+    let Some(recipe) = component.recipe()? else {
+        let is_there = tools::has_chromium();
+        let found = ["chromium", "chromium-browser", "google-chrome"]
+            .iter()
+            .find_map(|name| crate::command::find(name));
+        return Ok(Row {
+            name,
+            version: "any".to_owned(),
+            state: if is_there { "ready" } else { "missing: chromium and chromedriver" }.to_owned(),
+            bytes: None,
+            place: found.map_or_else(String::new, |path| path.display().to_string()),
+            is_lacking: is_wanted && !is_there,
+        });
+    };
+    let state = state(cache, &recipe);
+    let folder = recipe.path(cache);
+    Ok(Row {
+        name,
+        version: recipe.version.to_owned(),
+        bytes: folder.exists().then(|| size(&folder)).transpose()?,
+        place: PathBuf::from(recipe.folder).display().to_string(),
+        is_lacking: is_wanted && state != State::Ready,
+        state: match state {
+            State::Ready => "ready".to_owned(),
+            State::Missing => "missing".to_owned(),
+            State::Unsure(why) => format!("not usable: {why}"),
+        },
+    })
+}
+
+fn size(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for file in unpack::files_below(folder)? {
+        bytes += fs_err::symlink_metadata(folder.join(file))?.len();
+    }
+    Ok(bytes)
+}
+
+/// The tools that set-up and builds use.
+fn tool_rows(wanted: &[Component]) -> impl Iterator<Item = Row> {
+    let needs_cxx = wanted.contains(&Component::Libtorch);
+    let tools = [
+        ("pip", tools::has_pip(), false, "python3 -m pip fetches wheels"),
+        ("apt-get", tools::has_apt(), false, "fetches the furniture"),
+        ("c++", tools::has_cxx(), needs_cxx, "builds dfml-train"),
+    ];
+    tools.into_iter().map(|(name, is_there, is_needed, use_)| Row {
+        name,
+        version: "any".to_owned(),
+        state: if is_there { "ready" } else { "missing" }.to_owned(),
+        bytes: None,
+        place: use_.to_owned(),
+        is_lacking: is_needed && !is_there,
+    })
+}

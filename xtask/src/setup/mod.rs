@@ -1,0 +1,141 @@
+//! Set-up: fetches what cargo cannot, checks it, and unpacks it into the cache folder.
+//!
+//! Every download is pinned by version and SHA-256. A component is unpacked beside its place and renamed, with a stamp
+//! that says what it was made of; so an interrupted set-up leaves nothing half done, and the next one goes on with the
+//! downloads that are finished.
+
+mod apt;
+mod archives;
+mod check;
+mod components;
+mod install;
+mod pip;
+mod tools;
+mod unpack;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+pub(crate) use components::Component;
+
+/// Fetch and check what cargo cannot: ONNX Runtime, pretrained weights, libtorch, furniture, Chromium
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  cargo xtask setup                          what serving needs: ONNX Runtime and the pretrained weights
+  cargo xtask setup --with libtorch          also what training needs (540 MB to download, 490 MB on disk)
+  cargo xtask setup --with libtorch,furniture,chromium
+  cargo xtask setup --check                  only say what is there; exit code 1 if something is missing")]
+pub(crate) struct Args {
+    /// What models run on
+    #[arg(long, value_enum, default_value_t = Provider::Cpu)]
+    provider: Provider,
+    /// More components, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "COMPONENT")]
+    with: Vec<Component>,
+    /// Only print what is there; exit code 1 if something that is asked for is missing
+    #[arg(long)]
+    check: bool,
+}
+
+/// What ONNX Runtime is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Provider {
+    Cpu,
+}
+
+/// Print the environment for building and running by hand, as shell commands
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  eval \"$(cargo xtask env)\" && cargo build -p dfml-train")]
+pub(crate) struct EnvArgs {}
+
+/// What serving needs.
+pub(crate) const BASIC: [Component; 2] = [Component::Onnxruntime, Component::Weights];
+
+/// Runs `cargo xtask setup`.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let Provider::Cpu = args.provider;
+    let mut wanted: Vec<Component> = BASIC.into_iter().chain(args.with.iter().copied()).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    if args.check {
+        return check::print(&dfml_models::cache_dir(), &wanted);
+    }
+    let places = ensure(&wanted)?;
+    println!("everything is in {}", places.cache.display());
+    Ok(())
+}
+
+/// Installs what is missing of the components.
+///
+/// # Errors
+/// A sentence that says what to do: which tool to install, or which file could not be fetched.
+pub(crate) fn ensure(components: &[Component]) -> Result<Places> {
+    let cache = dfml_models::cache_dir();
+    fs_err::create_dir_all(&cache)
+        .context("the cache folder cannot be made; DFML_CACHE_DIR names another one")?;
+    let cache = fs_err::canonicalize(&cache)?;
+    let _lock = install::lock(&cache)?;
+    for component in components {
+        match component.recipe()? {
+            Some(recipe) => install::ensure(&cache, &recipe)?,
+            None => apt::ensure_chromium()?,
+        }
+    }
+    if components.contains(&Component::Libtorch) {
+        tools::require_cxx()?;
+    }
+    Ok(Places { cache })
+}
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    pub(crate) cache: PathBuf,
+}
+
+impl Places {
+    /// The places in the cache folder, whether or not something is there.
+    pub(crate) fn here() -> Self {
+        let cache = dfml_models::cache_dir();
+        Self { cache: std::path::absolute(&cache).unwrap_or(cache) }
+    }
+
+    pub(crate) fn onnxruntime(&self) -> PathBuf {
+        self.cache.join(components::ONNXRUNTIME_LIBRARY)
+    }
+
+    pub(crate) fn libtorch(&self) -> PathBuf {
+        self.cache.join(components::LIBTORCH_FOLDER)
+    }
+
+    pub(crate) fn weights(&self) -> PathBuf {
+        self.cache.join(components::WEIGHTS_FILE)
+    }
+
+    /// What to set for building and running.
+    pub(crate) fn environment(&self) -> [(&'static str, PathBuf); 2] {
+        [("LIBTORCH", self.libtorch()), ("ORT_DYLIB_PATH", self.onnxruntime())]
+    }
+}
+
+/// Runs `cargo xtask env`.
+pub(crate) fn print_env(_: &EnvArgs) -> Result<()> {
+    for (name, path) in Places::here().environment() {
+        if path.exists() {
+            println!("export {name}={}", crate::command::quoted(&path.to_string_lossy()));
+        } else {
+            eprintln!("{name} is left out: {} is missing, {}", path.display(), how_to_get(&path));
+        }
+    }
+    Ok(())
+}
+
+fn how_to_get(path: &Path) -> &'static str {
+    if path.ends_with(components::LIBTORCH_FOLDER) {
+        "`cargo xtask setup --with libtorch` fetches it"
+    } else {
+        "`cargo xtask setup` fetches it"
+    }
+}
