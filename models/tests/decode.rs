@@ -7,7 +7,8 @@ use dfml_models::{DecodeError, DecodeLimits, RgbImage8, decode};
 use image::{DynamicImage, ImageFormat};
 
 fn data(name: &str) -> Vec<u8> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/images").join(name)).unwrap()
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/images").join(name))
+        .expect("a test image")
 }
 
 fn ok(bytes: &[u8]) -> RgbImage8 {
@@ -20,7 +21,7 @@ fn failure(bytes: &[u8]) -> DecodeError {
 
 fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    image.write_to(&mut bytes, format).unwrap();
+    image.write_to(&mut bytes, format).expect("an encoder");
     bytes.into_inner()
 }
 
@@ -175,6 +176,13 @@ fn limits_hold_before_anything_is_decoded() {
         let expected = DecodeError::TooManyPixels { width: 48, height: 32, limit: 48 * 32 - 1 };
         assert_eq!(decode(&data(name), &limits).unwrap_err(), expected, "{name}");
     }
+
+    // A thousand empty scans, each of which would cost a pass over the whole image.
+    let mut scans = data("progressive.jpg");
+    let end = scans.len() - 2;
+    scans.splice(end..end, [0xFF, 0xDA].repeat(1000));
+    let error = failure(&scans);
+    assert!(error.to_string().contains("more than 500 scans"), "{error}");
 
     // A header that claims 60,000 x 60,000 pixels, in a file of a few hundred bytes.
     let mut bomb = data("gray.jpg");

@@ -59,9 +59,9 @@ fn written(dir: &Path) -> Manifest {
 /// Replaces text in the manifest.
 fn edit(dir: &Path, from: &str, to: &str) {
     let path = dir.join("manifest.json");
-    let text = std::fs::read_to_string(&path).unwrap();
+    let text = std::fs::read_to_string(&path).expect("the manifest");
     assert!(text.contains(from), "no {from} in {text}");
-    std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+    std::fs::write(path, text.replacen(from, to, 1)).expect("the manifest");
 }
 
 #[test]

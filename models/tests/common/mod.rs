@@ -28,7 +28,9 @@ pub(crate) fn golden_vits() -> Vec<(Architecture, TensorMap)> {
         })
     };
     [("deit_distilled", net(32, 8, 3, true)), ("vit_plain", net(48, 16, 2, false))]
-        .map(|(name, net)| (net, load_weights(golden(&format!("{name}.safetensors"))).unwrap()))
+        .map(|(name, net)| {
+            (net, load_weights(golden(&format!("{name}.safetensors"))).expect("golden weights"))
+        })
         .into()
 }
 
