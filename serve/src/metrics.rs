@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder, core::Collector,
 };
 
 use crate::engine::{BatchObserver, ProviderReport};
@@ -15,8 +15,8 @@ use crate::engine::{BatchObserver, ProviderReport};
 /// Upper bounds of the time buckets, in seconds. Fine enough that a p99 read off them is within a third of the truth from
 /// 1 ms to 5 s.
 const SECONDS: [f64; 24] = [
-    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0,
-    1.5, 2.0, 3.0, 5.0, 10.0,
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3,
+    0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0,
 ];
 /// Upper bounds of the batch-size buckets, in images.
 const IMAGES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
@@ -91,53 +91,58 @@ impl Metrics {
     /// # Errors
     /// Only if two metrics had the same name, which the tests exclude.
     pub fn new() -> Result<Self, Error> {
-        let registry = Registry::new_custom(Some("dfml".to_owned()), None)?;
-        let build = gauges(&registry, "build_info", "The running build; the value is always 1.", &["version"])?;
+        let make = Maker(Registry::new());
+        make.process()?;
+        let build = make.gauges("build_info", "The running build; the value is always 1.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        register_process(&registry)?;
-        let help = Help(&registry);
         Ok(Self {
-            requests: help.counters("http_requests_total", "HTTP requests answered.", &["route", "method", "status"])?,
-            request_duration: help.times("http_request_duration_seconds", "Time from a request's head to its answer.", "route")?,
-            in_flight: help.gauge("http_requests_in_flight", "Requests being answered.")?,
-            stages: help.times("stage_duration_seconds", "Time in each stage of a search.", "stage")?,
-            batch_size: register(
-                &registry,
-                Histogram::with_opts(
-                    HistogramOpts::new("batch_size", "Images per run of the model.").buckets(IMAGES.to_vec()),
-                )?,
+            requests: make.counters(
+                "http_requests_total",
+                "HTTP requests answered.",
+                &["route", "method", "status"],
             )?,
-            queue_depth: help.gauge("queue_depth", "Images that wait for the model.")?,
-            rejected: help.counters("rejected_total", "Requests refused without being worked on.", &["reason"])?,
-            abandoned: register(
-                &registry,
-                IntCounter::new("abandoned_total", "Images not computed because their client had gone away.")?,
+            request_duration: make.histograms(
+                "http_request_duration_seconds",
+                "Time from a request's head to its answer.",
+                "route",
             )?,
-            decode_failures: help.counters(
+            in_flight: make.gauge("http_requests_in_flight", "Requests being answered.")?,
+            stages: make.histograms("stage_duration_seconds", "Time in each stage of a search.", "stage")?,
+            batch_size: make.sizes("batch_size", "Images per run of the model.")?,
+            queue_depth: make.gauge("queue_depth", "Images that wait for the model.")?,
+            rejected: make.counters(
+                "rejected_total",
+                "Requests refused without being worked on.",
+                &["reason"],
+            )?,
+            abandoned: make
+                .counter("abandoned_total", "Images not computed because their client had gone away.")?,
+            decode_failures: make.counters(
                 "image_decode_failures_total",
                 "Images that could not be decoded.",
                 &["reason"],
             )?,
-            provider: gauges(
-                &registry,
+            provider: make.gauges(
                 "execution_provider_info",
                 "The execution provider asked for and the one in use; the value is always 1.",
                 &["requested", "active"],
             )?,
-            model: gauges(&registry, "model_info", "The model that is served; the value is always 1.", &[
-                "name",
-                "fingerprint",
-            ])?,
-            index_items: help.gauge("index_items", "Live items in the index.")?,
-            index_tombstones: help.gauge("index_tombstones", "Deleted items whose space is not reclaimed yet.")?,
-            index_generation: help.gauge("index_generation", "Number of the index's current build.")?,
-            registry,
+            model: make.gauges(
+                "model_info",
+                "The model that is served; the value is always 1.",
+                &["name", "fingerprint"],
+            )?,
+            index_items: make.gauge("index_items", "Live items in the index.")?,
+            index_tombstones: make
+                .gauge("index_tombstones", "Deleted items whose space is not reclaimed yet.")?,
+            index_generation: make.gauge("index_generation", "Number of the index's current build.")?,
+            registry: make.0,
         })
     }
 
     /// Counts one answered request. `route` is the router's pattern, never the request's own path.
     pub fn answered(&self, route: &str, method: &str, status: u16, duration: Duration) {
-        self.requests.with_label_values(&[route, method, itoa(status).as_str()]).inc();
+        self.requests.with_label_values(&[route, method, status.to_string().as_str()]).inc();
         self.request_duration.with_label_values(&[route]).observe(duration.as_secs_f64());
     }
 
@@ -214,42 +219,51 @@ impl Drop for InFlight<'_> {
 }
 
 /// Makes metrics of the common kinds and registers them.
-struct Help<'a>(&'a Registry);
+struct Maker(Registry);
 
-impl Help<'_> {
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
-        register(self.0, IntCounterVec::new(Opts::new(name, help), labels)?)
+impl Maker {
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
+        self.register(IntCounter::with_opts(options(name, help))?)
     }
 
-    fn times(&self, name: &str, help: &str, label: &str) -> Result<HistogramVec, Error> {
-        register(self.0, HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), &[label])?)
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+        self.register(IntCounterVec::new(options(name, help), labels)?)
     }
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
-        register(self.0, IntGauge::new(name, help)?)
+        self.register(IntGauge::with_opts(options(name, help))?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
+        self.register(IntGaugeVec::new(options(name, help), labels)?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, label: &str) -> Result<HistogramVec, Error> {
+        let options = HistogramOpts::from(options(name, help)).buckets(SECONDS.to_vec());
+        self.register(HistogramVec::new(options, &[label])?)
+    }
+
+    fn sizes(&self, name: &str, help: &str) -> Result<Histogram, Error> {
+        let options = HistogramOpts::from(options(name, help)).buckets(IMAGES.to_vec());
+        self.register(Histogram::with_opts(options)?)
+    }
+
+    /// CPU time, memory, descriptors and threads of the process, under the names that every exporter gives them. Only
+    /// Linux offers them to the crate.
+    fn process(&self) -> Result<(), Error> {
+        #[cfg(target_os = "linux")]
+        self.0.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(())
+    }
+
+    fn register<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, Error> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
     }
 }
 
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
-    register(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
-}
-
-fn register<M: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: M) -> Result<M, Error> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-/// CPU time, memory, descriptors and threads of the process: only Linux offers them to the crate.
-fn register_process(registry: &Registry) -> Result<(), Error> {
-    #[cfg(target_os = "linux")]
-    registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-    #[cfg(not(target_os = "linux"))]
-    let _ = registry;
-    Ok(())
-}
-
-fn itoa(status: u16) -> String {
-    status.to_string()
+fn options(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("dfml")
 }
 
 fn signed(count: u64) -> i64 {

@@ -49,7 +49,8 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let metrics = Arc::new(Metrics::new()?);
     let state = AppState::new(http_options(&settings), Arc::clone(&metrics))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let outcome = runtime.block_on(serve(listener, state, args, settings, metrics));
     // A model that is still being loaded, or a run that is stuck, does not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -129,7 +130,8 @@ async fn wait_for_signal() -> anyhow::Result<()> {
 fn load(args: &Args, mut settings: Settings, metrics: Arc<Metrics>) -> anyhow::Result<Backend> {
     let engine = Arc::new(args.engine.load(&args.model, &mut settings)?);
     let manifest = engine.manifest().clone();
-    let options = OpenOptions { dim: manifest.embedding_dim, model_fingerprint: manifest.fingerprint(), create: false };
+    let options =
+        OpenOptions { dim: manifest.embedding_dim, model_fingerprint: manifest.fingerprint(), create: false };
     let index = EmbeddedIndex::open(&args.catalogue, options)
         .with_context(|| format!("store {}", args.catalogue.display()))?;
     Ok(Backend {
@@ -143,7 +145,10 @@ fn load(args: &Args, mut settings: Settings, metrics: Arc<Metrics>) -> anyhow::R
 fn announce(backend: &Backend) {
     let provider = &backend.provider;
     println!("model {} ({} dimensions)", backend.manifest.name, backend.manifest.embedding_dim);
-    println!("execution provider: {} (requested {}: {})", provider.active, provider.requested, provider.reason);
+    println!(
+        "execution provider: {} (requested {}: {})",
+        provider.active, provider.requested, provider.reason
+    );
     println!("runtime: {}, {:.0} images/s", provider.runtime, provider.probe_images_per_second);
     let info = backend.index.info();
     println!("index: {} pictures of {} products", info.items, info.products);

@@ -72,7 +72,8 @@ mod tests {
         let blocking = pool.run(move || gate.recv());
         let mark = Arc::clone(&ran);
         let waiting = pool.run(move || mark.store(true, Ordering::SeqCst));
-        let gone = tokio::time::timeout(Duration::from_millis(20), async { tokio::join!(blocking, waiting) }).await;
+        let gone =
+            tokio::time::timeout(Duration::from_millis(20), async { tokio::join!(blocking, waiting) }).await;
         assert!(gone.is_err(), "the first job waits for its gate");
         release.send(()).expect("the first job still waits");
         pool.run(|| ()).await.expect("the pool is idle again");

@@ -8,7 +8,8 @@ use axum::{
 };
 
 /// Nothing at all: for answers that are data. A picture opened on its own, for instance, cannot run anything.
-const POLICY_DATA: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; sandbox");
+const POLICY_DATA: HeaderValue =
+    HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; sandbox");
 /// The page: its own scripts, styles and requests, and pictures that the visitor chose (`blob:`).
 pub(super) const POLICY_PAGE: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; \

@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::{
-    extract::{Path as UrlPath, Request, State},
+    extract::{Path as UrlPath, Request, State, rejection::PathRejection},
     http::{HeaderValue, header},
     response::Response,
 };
@@ -41,13 +41,20 @@ impl ImageFolder {
     /// The file behind a relative path and its content type; the reason if it may not or cannot be served.
     fn find(&self, relative: &str) -> Result<(PathBuf, mime::Mime), &'static str> {
         let relative = Path::new(relative);
-        if !relative.components().all(|component| matches!(component, Component::Normal(_) | Component::CurDir)) {
+        if !relative
+            .components()
+            .all(|component| matches!(component, Component::Normal(_) | Component::CurDir))
+        {
             return Err("its path leads out of the image folder");
         }
         let content_type = content_type(relative).ok_or("its file is not an image")?;
         let path = fs_err::canonicalize(self.root.join(relative)).map_err(|_| "its file is not there")?;
         // A link inside the folder can lead out of it.
-        if path.starts_with(&self.root) { Ok((path, content_type)) } else { Err("its path leads out of the image folder") }
+        if path.starts_with(&self.root) {
+            Ok((path, content_type))
+        } else {
+            Err("its path leads out of the image folder")
+        }
     }
 }
 
@@ -59,9 +66,11 @@ pub(super) fn url(item_id: &str) -> String {
 /// `GET /v1/images/{item id}`.
 pub(super) async fn image(
     State(state): State<AppState>,
-    UrlPath(item): UrlPath<String>,
+    item: Result<UrlPath<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    // An address that is not UTF-8 names no item.
+    let UrlPath(item) = item.map_err(|_| ApiError::NotFound { path: shortened(request.uri().path()) })?;
     let backend = state.backend()?;
     let refused = |reason| ApiError::NoPicture { item: shortened(&item), reason };
     if state.images().is_none() {

@@ -4,6 +4,7 @@
 //! inference → search → respond. [`app`] is the whole server without a socket; [`serve`] gives it one.
 
 mod admission;
+mod categories;
 mod cpu_pool;
 mod error;
 mod headers;
@@ -19,6 +20,7 @@ mod server;
 mod state;
 mod upload;
 
+pub use categories::{Categories, Category};
 pub use error::ApiError;
 pub use problem::Problem;
 pub use router::app;

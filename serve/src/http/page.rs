@@ -20,8 +20,16 @@ pub(super) struct Asset {
 /// All files of the page.
 pub(super) const ASSETS: [Asset; 4] = [
     Asset { route: "/", content_type: "text/html; charset=utf-8", body: include_str!("../page/index.html") },
-    Asset { route: "/page/style.css", content_type: "text/css; charset=utf-8", body: include_str!("../page/style.css") },
-    Asset { route: "/page/app.js", content_type: "text/javascript; charset=utf-8", body: include_str!("../page/app.js") },
+    Asset {
+        route: "/page/style.css",
+        content_type: "text/css; charset=utf-8",
+        body: include_str!("../page/style.css"),
+    },
+    Asset {
+        route: "/page/app.js",
+        content_type: "text/javascript; charset=utf-8",
+        body: include_str!("../page/app.js"),
+    },
     Asset { route: "/page/icon.svg", content_type: "image/svg+xml", body: include_str!("../page/icon.svg") },
 ];
 
@@ -29,8 +37,12 @@ impl Asset {
     /// The file, or 304 if the browser has it already.
     pub(super) async fn serve(self, request: Request) -> Response {
         let tag = format!("\"{}\"", &hex::encode(Sha256::digest(self.body))[..16]);
-        let known = request.headers().get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
-        let mut response = if known { StatusCode::NOT_MODIFIED.into_response() } else { self.body.into_response() };
+        let known = request
+            .headers()
+            .get(header::IF_NONE_MATCH)
+            .is_some_and(|value| value.as_bytes() == tag.as_bytes());
+        let mut response =
+            if known { StatusCode::NOT_MODIFIED.into_response() } else { self.body.into_response() };
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(header::CONTENT_SECURITY_POLICY, POLICY_PAGE);

@@ -55,7 +55,11 @@ impl SearchParams {
             return Err(invalid("k", &k.to_string(), format!("from 1 to {k_max}")));
         }
         if k.saturating_add(self.offset) > k_max {
-            return Err(invalid("offset", &self.offset.to_string(), format!("such that k + offset is at most {k_max}")));
+            return Err(invalid(
+                "offset",
+                &self.offset.to_string(),
+                format!("such that k + offset is at most {k_max}"),
+            ));
         }
         Ok(k)
     }
@@ -121,7 +125,10 @@ mod tests {
             }
         }
         let error = SearchParams::default().set_query("catgory=Sofas").expect_err("misspelt");
-        assert!(error.to_string().contains("\"catgory\"") && error.to_string().contains("category"), "{error}");
+        assert!(
+            error.to_string().contains("\"catgory\"") && error.to_string().contains("category"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -71,7 +71,9 @@ impl From<&ApiError> for Problem {
         let (status, code, title) = classify(error);
         let detail = match error {
             // What broke inside is for the log: it can name files and addresses that are nobody else's business.
-            ApiError::Internal(_) | ApiError::Index(_) => "the server failed; its log has the details".to_owned(),
+            ApiError::Internal(_) | ApiError::Index(_) => {
+                "the server failed; its log has the details".to_owned()
+            }
             ApiError::Engine(inner) if status.is_server_error() => match inner {
                 EngineError::Stopped => inner.to_string(),
                 _ => "the model failed; the server's log has the details".to_owned(),
@@ -92,26 +94,37 @@ fn classify(error: &ApiError) -> (StatusCode, &'static str, &'static str) {
         ApiError::Engine(EngineError::Overloaded { .. }) | ApiError::Busy { .. } => {
             (S::TOO_MANY_REQUESTS, "overloaded", "The server has too much to do")
         }
-        ApiError::Engine(EngineError::Stopped) => (S::SERVICE_UNAVAILABLE, "stopping", "The server is stopping"),
+        ApiError::Engine(EngineError::Stopped) => {
+            (S::SERVICE_UNAVAILABLE, "stopping", "The server is stopping")
+        }
         ApiError::Engine(_) => (S::INTERNAL_SERVER_ERROR, "inference_failed", "The model failed"),
         ApiError::Index(_) => (S::INTERNAL_SERVER_ERROR, "index_failed", "The index failed"),
         ApiError::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal", "The server failed"),
         ApiError::MissingField { .. } => (S::BAD_REQUEST, "missing_field", "A field is missing"),
-        ApiError::InvalidParameter { .. } => (S::BAD_REQUEST, "invalid_parameter", "A parameter has a wrong value"),
-        ApiError::UnknownParameter { .. } => (S::BAD_REQUEST, "unknown_parameter", "A parameter does not exist"),
+        ApiError::InvalidParameter { .. } => {
+            (S::BAD_REQUEST, "invalid_parameter", "A parameter has a wrong value")
+        }
+        ApiError::UnknownParameter { .. } => {
+            (S::BAD_REQUEST, "unknown_parameter", "A parameter does not exist")
+        }
         ApiError::ContentType { .. } => {
             (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", "The content type is not understood here")
         }
         ApiError::Body { .. } => (S::BAD_REQUEST, "unreadable_body", "The request body cannot be read"),
-        ApiError::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "body_too_large", "The request body is too large"),
+        ApiError::BodyTooLarge { .. } => {
+            (S::PAYLOAD_TOO_LARGE, "body_too_large", "The request body is too large")
+        }
         ApiError::NotFound { .. } => (S::NOT_FOUND, "not_found", "There is nothing at this address"),
-        ApiError::Method { .. } => (S::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not possible here"),
+        ApiError::Method { .. } => {
+            (S::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not possible here")
+        }
         ApiError::NoPicture { .. } => (S::NOT_FOUND, "no_picture", "There is no such picture"),
         ApiError::NotReady => (S::SERVICE_UNAVAILABLE, "not_ready", "The server is not ready yet"),
-        ApiError::Deadline { .. } => (S::SERVICE_UNAVAILABLE, "deadline_exceeded", "The request took too long"),
+        ApiError::Deadline { .. } => {
+            (S::SERVICE_UNAVAILABLE, "deadline_exceeded", "The request took too long")
+        }
     }
 }
-
 
 /// Status, code and title of an image that cannot be decoded.
 fn classify_image(error: &DecodeError) -> (StatusCode, &'static str, &'static str) {

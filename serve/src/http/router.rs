@@ -12,8 +12,8 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    ApiError, AppState, error::shortened, headers::secure, images::image, observe::observe, page::ASSETS, probes,
-    search::search,
+    ApiError, AppState, categories::categories, error::shortened, headers::secure, images::image,
+    observe::observe, page::ASSETS, probes, search::search,
 };
 
 /// The whole server, without a socket.
@@ -21,6 +21,7 @@ pub fn app(state: AppState) -> Router {
     let body_bytes_max = state.options().body_bytes_max;
     let mut routes = Router::new()
         .route("/v1/search", post(search))
+        .route("/v1/categories", get(categories))
         .route("/v1/info", get(probes::info))
         .route("/v1/images/{*item}", get(image))
         .route("/livez", get(probes::livez))

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use super::{
     ApiError, AppState, Backend,
+    categories::CATEGORY_KEY,
     images::{self, PATH_KEY},
     params::SearchParams,
     upload::Upload,
@@ -120,7 +121,8 @@ pub(super) async fn search(State(state): State<AppState>, request: Request) -> R
     };
     let body = serde_json::to_vec(&response).map_err(|error| ApiError::Internal(error.to_string()))?;
     state.observed(Stage::Respond, responding.elapsed());
-    Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response())
+    Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body)
+        .into_response())
 }
 
 struct Prepared {
@@ -169,7 +171,7 @@ async fn find(
         k,
         offset: params.offset,
         threshold: params.threshold,
-        filter: params.category.as_ref().map(|category| Filter::equals("category", category)),
+        filter: params.category.as_ref().map(|category| Filter::equals(CATEGORY_KEY, category)),
         group_by_product: !params.per_image,
         exact: params.exact,
         vector,

@@ -32,13 +32,15 @@ pub async fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let address = listener.local_addr().map_or_else(|_| "an unknown address".to_owned(), |address| address.to_string());
+    let address =
+        listener.local_addr().map_or_else(|_| "an unknown address".to_owned(), |address| address.to_string());
     let failed = |source| ServeError { address: address.clone(), source };
     // Tokio refuses sockets that block.
     listener.set_nonblocking(true).map_err(failed)?;
     let handle = Handle::<SocketAddr>::new();
     let draining = tokio::spawn(drain(state.clone(), handle.clone(), stop));
-    let mut server = axum_server::from_tcp(listener).map_err(failed)?.handle(handle).first_request_timeout(HEAD_TIMEOUT);
+    let mut server =
+        axum_server::from_tcp(listener).map_err(failed)?.handle(handle).first_request_timeout(HEAD_TIMEOUT);
     server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
     let served = server.serve(app(state).into_make_service()).await;
     draining.abort();
@@ -48,7 +50,11 @@ pub async fn serve(
 async fn drain(state: AppState, handle: Handle<SocketAddr>, stop: impl Future<Output = ()>) {
     stop.await;
     let (limit, open) = (state.options().drain_timeout, handle.connection_count());
-    tracing::info!(open_connections = open, limit_seconds = limit.as_secs_f64(), "stopping: letting requests finish");
+    tracing::info!(
+        open_connections = open,
+        limit_seconds = limit.as_secs_f64(),
+        "stopping: letting requests finish"
+    );
     state.start_draining();
     handle.graceful_shutdown(Some(limit));
 }

@@ -13,7 +13,9 @@ use arc_swap::ArcSwapOption;
 use dfml_index::VectorIndex;
 use dfml_models::{DecodeLimits, Manifest, Transform};
 
-use super::{ApiError, admission::Admission, cpu_pool::CpuPool, images::ImageFolder};
+use super::{
+    ApiError, admission::Admission, categories::CategoryCache, cpu_pool::CpuPool, images::ImageFolder,
+};
 use crate::{
     engine::{Batcher, ProviderReport},
     metrics::{IndexFigures, Metrics},
@@ -95,6 +97,7 @@ struct Shared {
     started: Instant,
     admission: Admission,
     cpu_pool: CpuPool,
+    categories: CategoryCache,
     images: Option<ImageFolder>,
 }
 
@@ -108,12 +111,13 @@ impl AppState {
             .images
             .as_deref()
             .map(|path| {
-                ImageFolder::open(path).map_err(|source| StateError::Images { path: path.to_path_buf(), source })
+                ImageFolder::open(path)
+                    .map_err(|source| StateError::Images { path: path.to_path_buf(), source })
             })
             .transpose()?;
         let threads = options.cpu_threads.max(1);
-        let cpu_pool =
-            CpuPool::new(threads).map_err(|error| StateError::Threads { threads, reason: error.to_string() })?;
+        let cpu_pool = CpuPool::new(threads)
+            .map_err(|error| StateError::Threads { threads, reason: error.to_string() })?;
         Ok(Self(Arc::new(Shared {
             admission: Admission::new(options.searches_max),
             options,
@@ -122,6 +126,7 @@ impl AppState {
             draining: AtomicBool::new(false),
             started: Instant::now(),
             cpu_pool,
+            categories: CategoryCache::default(),
             images,
         })))
     }
@@ -130,6 +135,7 @@ impl AppState {
     pub fn install(&self, backend: Backend) {
         self.metrics().set_model(&backend.manifest.name, &backend.manifest.fingerprint(), &backend.provider);
         self.0.backend.store(Some(Arc::new(backend)));
+        self.0.categories.clear();
     }
 
     /// From now on `/readyz` says no, so that a load balancer sends no more requests; those that come are still answered.
@@ -168,6 +174,10 @@ impl AppState {
         &self.0.cpu_pool
     }
 
+    pub(super) fn category_cache(&self) -> &CategoryCache {
+        &self.0.categories
+    }
+
     pub(super) fn images(&self) -> Option<&ImageFolder> {
         self.0.images.as_ref()
     }
@@ -176,7 +186,11 @@ impl AppState {
     pub(super) fn refresh_levels(&self) {
         if let Some(backend) = self.0.backend.load_full() {
             let info = backend.index.info();
-            let figures = IndexFigures { items: info.items as u64, tombstones: info.tombstones as u64, generation: info.generation };
+            let figures = IndexFigures {
+                items: info.items as u64,
+                tombstones: info.tombstones as u64,
+                generation: info.generation,
+            };
             self.metrics().set_levels(backend.batcher.queue_depth(), figures);
         }
     }

@@ -64,7 +64,11 @@ impl Upload {
         Ok(Self { image, params })
     }
 
-    async fn read_raw(request: Request, params: SearchParams, body_bytes_max: usize) -> Result<Self, ApiError> {
+    async fn read_raw(
+        request: Request,
+        params: SearchParams,
+        body_bytes_max: usize,
+    ) -> Result<Self, ApiError> {
         let image = request.extract::<Bytes, _>().await.map_err(|rejection| match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyTooLarge { limit: body_bytes_max },
             _ => ApiError::Body { reason: rejection.body_text() },
@@ -82,7 +86,8 @@ enum ContentType {
 }
 
 fn content_type(request: &Request) -> Result<ContentType, ApiError> {
-    let found = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let found =
+        request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let refused = || ApiError::ContentType { found: shortened(found), expected: EXPECTED };
     let parsed: mime::Mime = found.parse().map_err(|_| refused())?;
     match (parsed.type_(), parsed.subtype()) {
@@ -100,7 +105,9 @@ fn refuse_announced_size(request: &Request, body_bytes_max: usize) -> Result<(),
         .and_then(|value| value.to_str().ok())
         .and_then(|length| length.parse::<u64>().ok());
     match announced {
-        Some(length) if length > body_bytes_max as u64 => Err(ApiError::BodyTooLarge { limit: body_bytes_max }),
+        Some(length) if length > body_bytes_max as u64 => {
+            Err(ApiError::BodyTooLarge { limit: body_bytes_max })
+        }
         _ => Ok(()),
     }
 }
@@ -110,7 +117,9 @@ async fn text(mut field: Field<'_>, body_bytes_max: usize) -> Result<String, Api
     while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error, body_bytes_max))? {
         if bytes.len() + chunk.len() > PARAMETER_BYTES_MAX {
             let name = shortened(field.name().unwrap_or_default());
-            return Err(ApiError::Body { reason: format!("form field {name:?} is longer than {PARAMETER_BYTES_MAX} bytes") });
+            return Err(ApiError::Body {
+                reason: format!("form field {name:?} is longer than {PARAMETER_BYTES_MAX} bytes"),
+            });
         }
         bytes.extend_from_slice(&chunk);
     }

@@ -48,7 +48,11 @@ function show(blob, name) {
   preview.src = URL.createObjectURL(blob);
   preview.alt = `Your picture: ${picture.name}`;
   preview.hidden = false;
-  preview.onerror = () => { preview.hidden = true; };
+  // The browser cannot show it; the server will say what it thinks of it.
+  preview.onerror = () => {
+    preview.hidden = true;
+    $("drop").classList.remove("filled");
+  };
   $("drop").classList.add("filled");
   search();
 }
