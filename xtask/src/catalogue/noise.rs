@@ -41,7 +41,7 @@ mod tests {
         let values: Vec<f32> =
             (0..2000).map(|i| fractal(Vec2::new(i as f32 * 0.37, i as f32 * -0.21), 7)).collect();
         let (low, high) = values.iter().fold((1.0_f32, 0.0_f32), |(l, h), &v| (l.min(v), h.max(v)));
-        assert!(low >= 0.0 && low < 0.25 && high <= 1.0 && high > 0.75, "{low}..{high}");
+        assert!((0.0..0.25).contains(&low) && (0.75..=1.0).contains(&high), "{low}..{high}");
         assert_eq!(values[5], fractal(Vec2::new(5.0 * 0.37, 5.0 * -0.21), 7));
         assert_ne!(values[5], fractal(Vec2::new(5.0 * 0.37, 5.0 * -0.21), 8));
     }
