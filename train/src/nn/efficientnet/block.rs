@@ -16,7 +16,7 @@ pub(crate) struct Block {
     spec: MbConv,
     expand: Option<ConvBn>,
     depthwise: ConvBn,
-    project: ConvBn,
+    pub(super) project: ConvBn,
     /// Router weight `[K, in_channels]`; None where the block is not cut (no expansion) or not routed (frozen).
     pub(crate) gate: Option<Tensor>,
     sub_blocks: i64,
@@ -152,7 +152,7 @@ impl Block {
     }
 
     /// Sub-block `k` alone on `x` `[n, in, h, w]`, with its 1/K share of the last shift.
-    fn sub_block(&self, x: &Tensor, k: i64, fused: &FusedBlock) -> Tensor {
+    pub(super) fn sub_block(&self, x: &Tensor, k: i64, fused: &FusedBlock) -> Tensor {
         let width = self.spec.expanded_channels as i64 / self.sub_blocks;
         let start = k * width;
         let hidden = match (&self.expand, &fused.expand) {
@@ -164,7 +164,7 @@ impl Block {
         self.project.convolve(&hidden, &fused.project.weight.narrow(1, start, width), Some(&bias), 1)
     }
 
-    fn residual(&self, x: &Tensor, y: Tensor) -> Tensor {
+    pub(super) fn residual(&self, x: &Tensor, y: Tensor) -> Tensor {
         if self.spec.residual { y + x } else { y }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct ConvBnSpec {
 /// normalisation's scale and shift), so it costs nothing on the activations.
 #[derive(Debug)]
 pub(crate) struct ConvBn {
-    weight: Tensor,
+    pub(super) weight: Tensor,
     gamma: Tensor,
     beta: Tensor,
     mean: Tensor,

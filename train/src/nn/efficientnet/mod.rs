@@ -2,6 +2,8 @@
 
 mod block;
 mod conv;
+#[cfg(test)]
+mod tests;
 
 use dfml_models::{Architecture, EfficientNetLite, TensorMap};
 use rand::{RngExt, SeedableRng};
