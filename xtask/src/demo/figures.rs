@@ -123,7 +123,8 @@ pub(super) fn table(lines: &[Line], seeds: usize) -> String {
         1 => "after training".to_owned(),
         _ => format!("after, mean of {seeds}"),
     };
-    let mut text = format!("{:<34} {:<10} {:>8}  {after}\n", "queries", "measure", "before");
+    let header = format!("{:<34} {:<10} {:>8}  {after}", "queries", "measure", "before");
+    let mut text = format!("{}\n", header.trim_end());
     let mut previous = "";
     for line in lines {
         let name = format!("{} ({})", line.dataset, line.queries);

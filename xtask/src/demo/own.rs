@@ -117,7 +117,6 @@ impl Lists {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::demo::data::Data;
 
     #[test]
