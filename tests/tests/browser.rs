@@ -57,11 +57,11 @@ fn file(name: &str, kind: &str, bytes: &[u8]) -> Vec<Value> {
     vec![json!(name), json!(kind), json!(BASE64_STANDARD.encode(bytes))]
 }
 
-/// Keeps a picture of the page in the folder named by `DFML_SCREENSHOTS`, if that is set: for looking at.
+/// Keeps a picture of the page in the folder named by `TEST_SCREENSHOTS`, if that is set: for looking at.
 async fn screenshot(browser: &Browser, name: &str) {
     let image = browser.client.screenshot().await.expect("a screenshot");
     assert!(image.starts_with(b"\x89PNG"), "a screenshot is a PNG file");
-    if let Some(folder) = std::env::var_os("DFML_SCREENSHOTS") {
+    if let Some(folder) = std::env::var_os("TEST_SCREENSHOTS") {
         fs_err::create_dir_all(&folder).expect("create folder");
         fs_err::write(std::path::Path::new(&folder).join(name), image).expect("write screenshot");
     }

@@ -138,7 +138,7 @@ fn serve_and_query(dfml: &Path, model: &Path, store: &Path, shop: &Path) {
         let answer: Value = answer.json().expect("JSON");
         let results = answer["results"].as_array().expect("results");
         assert_eq!(results.len(), 3, "{answer}");
-        right += usize::from(results[0]["product_id"] == class.to_string());
+        right += usize::from(results[0]["product_id"].as_str() == Some(class.to_string().as_str()));
         let picture = get(results[0]["image_url"].as_str().expect("a picture"));
         assert_eq!(picture.status(), 200);
         assert!(

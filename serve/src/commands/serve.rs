@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use dfml_index::{EmbeddedIndex, OpenOptions, VectorIndex};
+use dfml_index::{EmbeddedIndex, OpenOptions};
 use dfml_serve::{
     engine::Batcher,
     http::{self, AppState, Backend, HttpOptions},
