@@ -71,7 +71,7 @@ fn open_index(shop: &Shop, engine: &Engine, create: bool) -> EmbeddedIndex {
     let manifest = engine.manifest();
     let options =
         OpenOptions { dim: manifest.embedding_dim, model_fingerprint: manifest.fingerprint(), create };
-    EmbeddedIndex::open(&shop.folder.path().join("store"), options).expect("the store is not open elsewhere")
+    EmbeddedIndex::open(shop.folder.path().join("store"), options).expect("the store is not open elsewhere")
 }
 
 fn item(shop: &Shop, engine: &Engine, number: u64, path: &str) -> Item {

@@ -82,11 +82,7 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
 }
 
 /// Embeds the files in their order; `None` if interrupted.
-fn embed(
-    engine: &Engine,
-    bulk: &BulkOptions,
-    files: &[PathBuf],
-) -> anyhow::Result<Option<Vec<Embedded>>> {
+fn embed(engine: &Engine, bulk: &BulkOptions, files: &[PathBuf]) -> anyhow::Result<Option<Vec<Embedded>>> {
     let interrupt = Interrupt::listen()?;
     let mut progress = Progress::new("embedding", files.len());
     let mut results = vec![Err(String::new()); files.len()];

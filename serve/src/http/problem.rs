@@ -144,7 +144,7 @@ fn classify_image(error: &DecodeError) -> (StatusCode, &'static str, &'static st
 }
 
 impl IntoResponse for ApiError {
-    /// A response without a body: [`super::observe`] writes it, as it knows the request's id.
+    /// A response without a body: `http::observe` writes it, as it knows the request's id.
     fn into_response(self) -> Response {
         let problem = Problem::from(&self);
         if problem.status().is_server_error() && !matches!(self, Self::NotReady | Self::Deadline { .. }) {

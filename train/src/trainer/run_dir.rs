@@ -63,7 +63,7 @@ pub(crate) fn write(
 
     let lineage = Lineage {
         weights_sha256: sha256_file(&options.weights)?,
-        data_sha256: Some(sha256_file(&options.data.join(&options.config.data.train))?),
+        data_sha256: Some(sha256_file(options.data.join(&options.config.data.train))?),
         config_sha256: Some(sha256_hex(config.as_bytes())),
         checkpoint_sha256: Some(sha256_file(&checkpoint)?),
         seed: Some(options.seed),
@@ -77,7 +77,7 @@ pub(crate) fn write(
         lineage,
         reference: Some(reference(network, test, transform, device)?),
     };
-    write_model_dir(&out.join("model"), &request)?;
+    write_model_dir(out.join("model"), &request)?;
     // Last, so that a run directory with figures is a whole one.
     fs_err::write(out.join("metrics.json"), to_json(report)?)?;
     Ok(())

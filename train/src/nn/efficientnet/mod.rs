@@ -158,7 +158,7 @@ impl Network for EfficientNet {
                 Some(gate) => {
                     let out = block.forward_routed(&routed, &next, &fused, gate);
                     routed = out.output;
-                    gap = gap + out.gap;
+                    gap += out.gap;
                     routes.push(out.choice);
                 }
                 // Not cut: the streams have not parted before the first cut block, but may have after one.

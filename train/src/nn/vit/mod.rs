@@ -156,7 +156,7 @@ impl VitNetwork {
             let last = index + 1 == self.layers.len();
             let wanted = Wanted {
                 gaps: self.options.gap_weight != 0.0,
-                first: last.then(|| self.prefix.len() as i64),
+                first: last.then_some(self.prefix.len() as i64),
             };
             let output = match self.options.form {
                 Form::Fast => fast::forward(layer, gates, &full, &routed, wanted),
