@@ -4,18 +4,23 @@ use std::path::PathBuf;
 
 use escargot::CargoBuild;
 
-/// The program `dfml`, built if it is missing or older than its sources.
+/// The program `dfml`: from the folder that `XTASK_TEST_PROGRAMS` names, as `cargo xtask test` sets it; without one it is
+/// built, if it is missing or older than its sources.
 pub fn dfml() -> PathBuf {
-    build("dfml-serve", "dfml")
+    program("dfml-serve", "dfml")
 }
 
-/// The program `dfml-train`, built if it is missing or older than its sources. It links libtorch, which
-/// `cargo xtask setup` fetches.
+/// The program `dfml-train`, found or built as [`dfml`] is. It links libtorch, which `cargo xtask setup` fetches.
 pub fn dfml_train() -> PathBuf {
-    build("dfml-train", "dfml-train")
+    program("dfml-train", "dfml-train")
 }
 
-fn build(package: &str, binary: &str) -> PathBuf {
+fn program(package: &str, binary: &str) -> PathBuf {
+    if let Some(folder) = std::env::var_os("XTASK_TEST_PROGRAMS") {
+        let program = PathBuf::from(folder).join(binary);
+        assert!(program.is_file(), "{} is missing, in the folder XTASK_TEST_PROGRAMS", program.display());
+        return program;
+    }
     let mut build =
         CargoBuild::new().package(package).bin(binary).manifest_path(workspace().join("Cargo.toml"));
     if !cfg!(debug_assertions) {

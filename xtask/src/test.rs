@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that must be green before a change is merged.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -44,17 +45,23 @@ struct Outcome {
 /// Runs `cargo xtask test`.
 pub(crate) fn run(args: &Args) -> ExitCode {
     let started = Instant::now();
-    let needed = [Component::Onnxruntime, Component::Weights, Component::Libtorch, Component::Chromium];
+    let needed = [
+        Component::Onnxruntime,
+        Component::Weights,
+        Component::Libtorch,
+        Component::CargoDeny,
+        Component::Chromium,
+    ];
     announce("set-up");
-    let places = match setup::ensure(&needed) {
-        Ok(places) => places,
+    let (places, programs) = match set_up(&needed) {
+        Ok(found) => found,
         Err(error) => {
             eprintln!("error: {error:#}");
             return ExitCode::FAILURE;
         }
     };
     let mut outcomes = vec![Outcome { name: "set-up", took: started.elapsed(), code: 0 }];
-    for step in steps(args, &places) {
+    for step in steps(args, &places, &programs) {
         let outcome = perform(step);
         let failed = outcome.code != 0;
         outcomes.push(outcome);
@@ -66,8 +73,13 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     ExitCode::from(outcomes.iter().map(|outcome| outcome.code).find(|&code| code != 0).unwrap_or(0))
 }
 
+/// Installs what is missing; where things are, and where the test build puts the workspace's programs.
+fn set_up(needed: &[Component]) -> anyhow::Result<(Places, PathBuf)> {
+    Ok((setup::ensure(needed)?, command::target_folder()?.join("debug")))
+}
+
 /// All steps, the quick ones first.
-fn steps(args: &Args, places: &Places) -> Vec<Step> {
+fn steps(args: &Args, places: &Places, programs: &Path) -> Vec<Step> {
     let cargo = |arguments: &[&str]| {
         let mut command = command::cargo();
         command.args(arguments);
@@ -80,13 +92,7 @@ fn steps(args: &Args, places: &Places) -> Vec<Step> {
     let mut steps = Vec::new();
     if !args.fast {
         steps.push(Step { name: "formatting", command: cargo(&["fmt", "--all", "--check"]) });
-        if command::find("cargo-deny").is_some() {
-            steps.push(Step { name: "dependencies", command: cargo(&["deny", "--workspace", "check"]) });
-        } else {
-            eprintln!(
-                "dependencies: skipped, because cargo-deny is not installed (cargo install cargo-deny)"
-            );
-        }
+        steps.push(Step { name: "dependencies", command: dependencies(places) });
         let lints = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
         steps.push(Step { name: "lints", command: cargo(&lints) });
         let mut documentation =
@@ -102,6 +108,9 @@ fn steps(args: &Args, places: &Places) -> Vec<Step> {
     };
     let mut tests = cargo(runner);
     tests.args(&args.runner);
+    // The runner has built the programs by the time it starts a test; building them again, package by package and so
+    // with other features, would take minutes.
+    tests.env("XTASK_TEST_PROGRAMS", programs);
     steps.push(Step { name: "tests", command: tests });
     if args.runner.is_empty() {
         steps.push(Step {
@@ -110,6 +119,15 @@ fn steps(args: &Args, places: &Places) -> Vec<Step> {
         });
     }
     steps
+}
+
+/// Licences, bans and sources of everything that is linked. Advisories are left to `cargo deny check advisories`: their
+/// database is a git repository, which a machine that reaches only package indexes cannot fetch.
+fn dependencies(places: &Places) -> Command {
+    let mut deny = Command::new(places.cargo_deny());
+    deny.current_dir(command::workspace());
+    deny.args(["--log-level", "error", "--workspace", "--locked", "check", "bans", "licenses", "sources"]);
+    deny
 }
 
 fn announce(name: &str) {

@@ -40,7 +40,7 @@ impl Steps {
             crop: number("data", "image_size")?,
             resize_short: number("data", "resize_short")?,
             dim: number("model", "embedding_dim")?,
-            release: target_folder()?.join("release"),
+            release: command::target_folder()?.join("release"),
             places,
             work,
             config,
@@ -216,16 +216,4 @@ pub(super) fn bytes_below(folder: &Path) -> Result<u64> {
         bytes += if metadata.is_dir() { bytes_below(&entry.path())? } else { metadata.len() };
     }
     Ok(bytes)
-}
-
-/// Where cargo builds, as its settings and environment have it.
-fn target_folder() -> Result<PathBuf> {
-    let output = command::cargo()
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
-        .output()
-        .context("cannot start cargo")?;
-    let metadata: serde_json::Value =
-        serde_json::from_slice(&output.stdout).context("cargo metadata said nothing that can be read")?;
-    let folder = metadata["target_directory"].as_str().context("cargo metadata names no target folder")?;
-    Ok(PathBuf::from(folder))
 }

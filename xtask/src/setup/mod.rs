@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 
 pub(crate) use components::Component;
 
-/// Fetch and check what cargo cannot: ONNX Runtime, pretrained weights, libtorch, furniture, Chromium
+/// Fetch and check what cargo cannot: ONNX Runtime, pretrained weights, libtorch, furniture, cargo-deny, Chromium
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -112,6 +112,10 @@ impl Places {
 
     pub(crate) fn weights(&self) -> PathBuf {
         self.cache.join(components::WEIGHTS_FILE)
+    }
+
+    pub(crate) fn cargo_deny(&self) -> PathBuf {
+        self.cache.join(components::CARGO_DENY)
     }
 
     /// What to set for building and running.

@@ -1,6 +1,7 @@
 //! Taking files out of archives: wheels are zip files, Debian packages are left to dpkg-deb.
 
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -71,9 +72,14 @@ fn unzip(archive: &Path, parts: &[&Part], fresh: &Path) -> Result<()> {
     for (index, to) in wanted {
         let to = fresh.join(to);
         make_parent(&to)?;
-        let mut file = fs_err::File::create(to)?;
-        std::io::copy(&mut bar.wrap_read(zip.by_index(index)?), &mut file)?;
+        let mut file = fs_err::File::create(&to)?;
+        let member = zip.by_index(index)?;
+        let is_program = member.unix_mode().is_some_and(|mode| mode & 0o111 != 0);
+        std::io::copy(&mut bar.wrap_read(member), &mut file)?;
         file.sync_all()?;
+        if is_program {
+            fs_err::set_permissions(&to, std::fs::Permissions::from_mode(0o755))?;
+        }
     }
     bar.finish_and_clear();
     Ok(())
