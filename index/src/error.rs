@@ -19,6 +19,12 @@ pub enum IndexError {
         /// The store's folder.
         path: PathBuf,
     },
+    /// There is a store already where a new one was to be made.
+    #[error("{}: there is a store here already", path.display())]
+    Exists {
+        /// The store's file.
+        path: PathBuf,
+    },
     /// Another process (or another handle of this one) has the store open.
     #[error("{}: the store is in use by another process", path.display())]
     InUse {
@@ -87,6 +93,24 @@ pub enum IndexError {
         id: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A search names an item that is not there.
+    #[error("there is no item {id:?}")]
+    NoSuchItem {
+        /// The item.
+        id: String,
+    },
+    /// A search names a product that is not there.
+    #[error("there is no product {id:?}")]
+    NoSuchProduct {
+        /// The product.
+        id: String,
+    },
+    /// This kind of index cannot do that.
+    #[error("this index cannot {operation}")]
+    Unsupported {
+        /// What was asked for, as a verb: "back up".
+        operation: &'static str,
     },
     /// A search request cannot be answered.
     #[error("search request: {reason}")]

@@ -1,9 +1,7 @@
-//! What goes into an index and what comes out.
+//! What goes into an index, and how it is changed.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-use crate::Filter;
 
 /// One image of a product, as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,49 +22,75 @@ impl Item {
     pub const ID_BYTES_MAX: usize = 1024;
 }
 
-/// A question to the index.
+/// A change to the metadata of an item; its vector and product stay.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct SearchRequest {
-    /// Embedding to compare with, `[dim]`. Any length but zero: it is normalised.
-    pub vector: Vec<f32>,
-    /// How many hits to return at most.
-    pub k: usize,
-    /// How many of the best hits to leave out (paging).
-    #[serde(default)]
-    pub offset: usize,
-    /// Only items that the filter lets through are considered; the search still returns `k` of those if there are as many.
-    #[serde(default)]
-    pub filter: Option<Filter>,
-    /// One hit per product, its best image.
-    #[serde(default)]
-    pub group_by_product: bool,
-    /// Leave out hits that score less, a cosine in -1..=1.
-    #[serde(default)]
-    pub threshold: Option<f32>,
-    /// Compare with every item, however large the index is.
-    #[serde(default)]
-    pub exact: bool,
-    /// Search effort of a graph search (its `ef`): more finds more and takes longer. The index's own choice if not given.
-    #[serde(default)]
-    pub effort: Option<usize>,
+#[serde(deny_unknown_fields)]
+pub struct Patch {
+    /// The item.
+    pub id: String,
+    /// Merged into the metadata as RFC 7396 says: a null removes its key, an object is merged key by key, anything else replaces.
+    pub metadata: Map<String, Value>,
 }
 
-impl SearchRequest {
-    /// A search for the 10 nearest items, without filter.
-    pub fn new(vector: Vec<f32>) -> Self {
-        Self { vector, k: 10, ..Self::default() }
+impl Patch {
+    /// Changes the metadata.
+    pub(crate) fn apply(&self, metadata: &mut Map<String, Value>) {
+        merge(metadata, &self.metadata);
     }
 }
 
-/// One answer to a search.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Hit {
-    /// Id of the item.
-    pub item_id: String,
-    /// The product it shows.
+fn merge(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
+    for (key, change) in patch {
+        match change {
+            Value::Null => drop(target.remove(key)),
+            Value::Object(inner) => {
+                let entry = target.entry(key.as_str()).or_insert(Value::Null);
+                let mut merged = match entry.take() {
+                    Value::Object(old) => old,
+                    _ => Map::new(),
+                };
+                merge(&mut merged, inner);
+                *entry = Value::Object(merged);
+            }
+            other => drop(target.insert(key.clone(), other.clone())),
+        }
+    }
+}
+
+/// A product and how many images show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductSummary {
+    /// The product.
     pub product_id: String,
-    /// Cosine similarity with the query, -1..=1 up to rounding.
-    pub score: f32,
-    /// The item's metadata.
-    pub metadata: Map<String, Value>,
+    /// Items that show it, at least 1.
+    pub items: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Examples of RFC 7396, appendix A, whose targets and patches are objects.
+    #[test]
+    fn patches_merge_as_the_standard_says() {
+        for (target, patch, expected) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        ] {
+            let object = |value: &Value| value.as_object().cloned().expect("an object");
+            let mut found = object(&target);
+            Patch { id: "x".into(), metadata: object(&patch) }.apply(&mut found);
+            assert_eq!(Value::Object(found), expected, "{target} and {patch}");
+        }
+    }
 }

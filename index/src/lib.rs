@@ -9,7 +9,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
-//! let options = OpenOptions { dim: 2, model_fingerprint: "m1".into(), create: true };
+//! let options = OpenOptions { create: true, ..OpenOptions::new(2, "m1") };
 //! let index = EmbeddedIndex::open(folder.path(), options)?;
 //! index.upsert(vec![
 //!     Item { id: "1".into(), product_id: "chair".into(), vector: vec![1.0, 0.0], ..Item::default() },
@@ -26,16 +26,25 @@
 mod embedded;
 mod error;
 mod filter;
+mod graph;
+mod info;
 mod item;
 mod kernels;
 mod memory;
 pub mod metrics;
+mod request;
 pub mod sop;
 mod store;
+pub mod synthetic;
+mod tuning;
 mod vector_index;
 
 pub use embedded::{EmbeddedIndex, OpenOptions};
 pub use error::IndexError;
 pub use filter::{Filter, Scalar};
-pub use item::{Hit, Item, SearchRequest};
-pub use vector_index::{IndexInfo, SearchMode, VectorIndex};
+pub use info::{GraphInfo, IndexInfo, RecallEstimate, SearchMode};
+pub use item::{Item, Patch, ProductSummary};
+pub use request::{Example, Hit, SearchRequest};
+pub use store::{SalvageReport, StoreFacts, VerifyReport};
+pub use tuning::Tuning;
+pub use vector_index::VectorIndex;

@@ -26,7 +26,7 @@ const CHILD_FOLDER: &str = "DFML_INDEX_CRASH_FOLDER";
 const CHILD_STEPS: &str = "DFML_INDEX_CRASH_STEPS";
 
 fn open(folder: &Path) -> EmbeddedIndex {
-    let options = OpenOptions { dim: DIM, model_fingerprint: "model".into(), create: true };
+    let options = OpenOptions { create: true, ..OpenOptions::new(DIM, "model") };
     EmbeddedIndex::open(folder, options).expect("opens")
 }
 

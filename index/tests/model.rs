@@ -1,18 +1,19 @@
 //! Random sequences of writes, searches and restarts, against a model that compares with everything.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use dfml_index::{
-    EmbeddedIndex, Filter, Hit, IndexError, Item, OpenOptions, Scalar, SearchRequest, VectorIndex,
+    EmbeddedIndex, Example, Filter, Hit, IndexError, Item, OpenOptions, Patch, Scalar, SearchRequest,
+    VectorIndex,
 };
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const DIM: usize = 19;
 
 fn options() -> OpenOptions {
-    OpenOptions { dim: DIM, model_fingerprint: "model".into(), create: true }
+    OpenOptions { create: true, ..OpenOptions::new(DIM, "model") }
 }
 
 /// What a catalogue should do, done slowly.
@@ -30,29 +31,94 @@ impl Model {
         }
     }
 
-    fn search(&self, request: &SearchRequest) -> Vec<Hit> {
-        let dot = |item: &Item| item.vector.iter().zip(&request.vector).map(|(a, b)| a * b).sum::<f32>();
-        let length = request.vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+    /// Metadata in these tests is flat: a null removes, anything else replaces.
+    fn patch(&mut self, patches: &[Patch]) -> usize {
+        let mut changed = 0;
+        for patch in patches {
+            let Some((_, item)) = self.items.get_mut(&patch.id) else { continue };
+            changed += 1;
+            for (key, value) in &patch.metadata {
+                match value {
+                    Value::Null => drop(item.metadata.remove(key)),
+                    value => drop(item.metadata.insert(key.clone(), value.clone())),
+                }
+            }
+        }
+        changed
+    }
+
+    fn of_product(&self, id: &str) -> Vec<Item> {
+        let mut found: Vec<_> = self.items.values().filter(|(_, item)| item.product_id == id).collect();
+        found.sort_by_key(|(number, _)| *number);
+        found.into_iter().map(|(_, item)| item.clone()).collect()
+    }
+
+    /// The query that a request stands for; `None` if one of its examples is not there.
+    fn query(&self, request: &SearchRequest) -> Option<Vec<f32>> {
+        let unit = |vector: Vec<f32>| {
+            let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+            vector.into_iter().map(|value| value / length).collect::<Vec<f32>>()
+        };
+        let mean = |vectors: Vec<Vec<f32>>| {
+            let sum = |at: usize| vectors.iter().map(|vector| vector[at]).sum::<f32>();
+            (0..DIM).map(|at| sum(at) / vectors.len() as f32).collect::<Vec<f32>>()
+        };
+        let all = |examples: &[Example]| {
+            let one = |example: &Example| match example {
+                Example::Vector(vector) => Some(unit(vector.clone())),
+                Example::Item(id) => Some(self.items.get(id)?.1.vector.clone()),
+                Example::Product(id) => {
+                    let vectors: Vec<_> = self.of_product(id).into_iter().map(|item| item.vector).collect();
+                    (!vectors.is_empty()).then(|| unit(mean(vectors)))
+                }
+            };
+            examples.iter().map(one).collect::<Option<Vec<_>>>()
+        };
+        let positive = mean(all(&request.positive)?);
+        if request.negative.is_empty() {
+            return Some(unit(positive));
+        }
+        let negative = mean(all(&request.negative)?);
+        Some(unit(positive.iter().zip(&negative).map(|(p, n)| 2.0 * p - n).collect()))
+    }
+
+    fn is_excluded(&self, request: &SearchRequest, item: &Item) -> bool {
+        let product_of = |id: &str| self.items.get(id).map(|(_, item)| item.product_id.as_str());
+        request.exclude_examples
+            && request.positive.iter().chain(&request.negative).any(|example| match example {
+                Example::Vector(_) => false,
+                Example::Item(id) => {
+                    *id == item.id
+                        || request.group_by_product && product_of(id) == Some(item.product_id.as_str())
+                }
+                Example::Product(id) => *id == item.product_id,
+            })
+    }
+
+    fn search(&self, request: &SearchRequest) -> Option<Vec<Hit>> {
+        let query = self.query(request)?;
+        let dot = |item: &Item| item.vector.iter().zip(&query).map(|(a, b)| a * b).sum::<f32>();
         let mut found: Vec<(f32, usize, &Item)> = self
             .items
             .values()
+            .filter(|(_, item)| !self.is_excluded(request, item))
             .filter(|(_, item)| {
                 request.filter.as_ref().is_none_or(|filter| filter.matches(&item.product_id, &item.metadata))
             })
-            .map(|(number, item)| (dot(item) / length, *number, item))
+            .map(|(number, item)| (dot(item), *number, item))
             .filter(|(score, ..)| request.threshold.is_none_or(|threshold| *score >= threshold))
             .collect();
         found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let mut seen = HashSet::new();
         found.retain(|(_, _, item)| !request.group_by_product || seen.insert(&item.product_id));
         let page = found.into_iter().skip(request.offset).take(request.k);
-        page.map(|(score, _, item)| Hit {
+        let hits = page.map(|(score, _, item)| Hit {
             item_id: item.id.clone(),
             product_id: item.product_id.clone(),
             score,
             metadata: item.metadata.clone(),
-        })
-        .collect()
+        });
+        Some(hits.collect())
     }
 }
 
@@ -86,8 +152,13 @@ fn check_hits(found: &[Hit], expected: &[Hit]) -> Result<(), TestCaseError> {
 #[derive(Clone, Debug)]
 enum Step {
     Upsert(Vec<Item>),
+    Patch(Vec<Patch>),
     Delete(Vec<String>),
+    DeleteProduct(String),
     Search(SearchRequest),
+    /// Several searches in one call.
+    SearchMany(Vec<SearchRequest>),
+    Compact,
     Reopen,
 }
 
@@ -113,6 +184,24 @@ fn item() -> impl Strategy<Value = Item> {
         let metadata = metadata.as_object().cloned().expect("an object");
         Item { id, product_id: format!("product {product}"), vector, metadata }
     })
+}
+
+fn patch() -> impl Strategy<Value = Patch> {
+    (id(), 0..4u8, prop::option::of(-5..5i8)).prop_map(|(id, category, width)| {
+        let metadata =
+            json!({"category": format!("category {category}"), "width": width.map(|w| f64::from(w) / 2.0)});
+        Patch { id, metadata: metadata.as_object().cloned().expect("an object") }
+    })
+}
+
+fn example() -> impl Strategy<Value = Example> {
+    prop_oneof![
+        4 => (vector(), 0.1f32..9.0).prop_map(|(vector, scale)| {
+            Example::Vector(vector.into_iter().map(|value| value * scale).collect())
+        }),
+        1 => id().prop_map(Example::Item),
+        1 => (0..12u8).prop_map(|number| Example::Product(format!("product {number}"))),
+    ]
 }
 
 fn filter() -> impl Strategy<Value = Filter> {
@@ -142,35 +231,40 @@ fn filter() -> impl Strategy<Value = Filter> {
 
 fn request() -> impl Strategy<Value = SearchRequest> {
     let threshold = prop::option::of(-0.5f32..0.8);
-    (
-        vector(),
-        0..50usize,
-        0..5usize,
-        prop::option::of(filter()),
+    let examples = (
+        prop::collection::vec(example(), 1..3),
+        prop_oneof![4 => Just(vec![]), 1 => prop::collection::vec(example(), 1..3)],
         any::<bool>(),
-        threshold,
-        any::<bool>(),
-        0.1f32..9.0,
-    )
-        .prop_map(|(vector, k, offset, filter, group_by_product, threshold, exact, scale)| {
+    );
+    let page = (0..50usize, 0..5usize);
+    (examples, page, prop::option::of(filter()), any::<bool>(), threshold, any::<bool>()).prop_map(
+        |(examples, (k, offset), filter, group_by_product, threshold, exact)| {
+            let (positive, negative, exclude_examples) = examples;
             SearchRequest {
-                vector: vector.into_iter().map(|value| value * scale).collect(),
+                positive,
+                negative,
                 k,
                 offset,
                 filter,
                 group_by_product,
                 threshold,
+                exclude_examples,
                 exact,
                 effort: None,
             }
-        })
+        },
+    )
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => prop::collection::vec(item(), 1..12).prop_map(Step::Upsert),
+        2 => prop::collection::vec(patch(), 1..5).prop_map(Step::Patch),
         2 => prop::collection::vec(id(), 0..6).prop_map(Step::Delete),
+        1 => (0..14u8).prop_map(|product| Step::DeleteProduct(format!("product {product}"))),
         5 => request().prop_map(Step::Search),
+        1 => prop::collection::vec(request(), 0..20).prop_map(Step::SearchMany),
+        1 => Just(Step::Compact),
         1 => Just(Step::Reopen),
     ]
 }
@@ -189,15 +283,31 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
                 let expected = ids.iter().filter(|id| model.items.remove(*id).is_some()).count();
                 prop_assert_eq!(index.delete(ids).expect("deletes"), expected);
             }
-            Step::Search(request) => {
-                let found = index.search(request).expect("searches");
-                // Near the threshold rounding decides; the model and the index may differ there.
-                let expected = model.search(request);
-                let near =
-                    |hit: &Hit| request.threshold.is_some_and(|limit| (hit.score - limit).abs() < 1e-5);
-                if !expected.iter().chain(&found).any(near) {
-                    check_hits(&found, &expected)?;
+            Step::Patch(patches) => {
+                prop_assert_eq!(index.patch(patches.clone()).expect("patches"), model.patch(patches));
+            }
+            Step::DeleteProduct(id) => {
+                let gone = model.of_product(id);
+                gone.iter().for_each(|item| drop(model.items.remove(&item.id)));
+                prop_assert_eq!(
+                    index.delete_products(std::slice::from_ref(id)).expect("deletes"),
+                    gone.len()
+                );
+            }
+            Step::Search(request) => check_answer(&model, request, index.search(request))?,
+            Step::SearchMany(requests) => {
+                // One that fails would fail them all.
+                let good = |request: &&SearchRequest| model.query(request).is_some();
+                let requests: Vec<SearchRequest> = requests.iter().filter(good).cloned().collect();
+                let answers = index.search_many(&requests).expect("searches");
+                prop_assert_eq!(answers.len(), requests.len());
+                for (request, answer) in requests.iter().zip(answers) {
+                    check_answer(&model, request, Ok(answer))?;
                 }
+            }
+            Step::Compact => {
+                index.compact().expect("compacts");
+                prop_assert_eq!(index.info().tombstones, 0);
             }
             Step::Reopen => {
                 drop(index);
@@ -207,6 +317,25 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
         prop_assert_eq!(index.count(), model.items.len());
     }
     check_contents(&index, &model)
+}
+
+fn check_answer(
+    model: &Model,
+    request: &SearchRequest,
+    answer: Result<Vec<Hit>, IndexError>,
+) -> Result<(), TestCaseError> {
+    let Some(expected) = model.search(request) else {
+        let absent = matches!(answer, Err(IndexError::NoSuchItem { .. } | IndexError::NoSuchProduct { .. }));
+        prop_assert!(absent, "{:?}", answer);
+        return Ok(());
+    };
+    let found = answer.expect("searches");
+    // Near the threshold rounding decides; the model and the index may differ there.
+    let near = |hit: &Hit| request.threshold.is_some_and(|limit| (hit.score - limit).abs() < 1e-5);
+    if !expected.iter().chain(&found).any(near) {
+        check_hits(&found, &expected)?;
+    }
+    Ok(())
 }
 
 fn check_contents(index: &EmbeddedIndex, model: &Model) -> Result<(), TestCaseError> {
@@ -220,8 +349,18 @@ fn check_contents(index: &EmbeddedIndex, model: &Model) -> Result<(), TestCaseEr
     }
     let expected: Vec<Item> = model.items.values().map(|(_, item)| item.clone()).collect();
     prop_assert_eq!(&walked, &expected);
-    let products: HashSet<&str> = expected.iter().map(|item| item.product_id.as_str()).collect();
+    let products: BTreeSet<&str> = expected.iter().map(|item| item.product_id.as_str()).collect();
     prop_assert_eq!(index.info().products, products.len());
+    let listed = index.products(None, usize::MAX).expect("lists");
+    prop_assert!(listed.iter().map(|product| product.product_id.as_str()).eq(products.iter().copied()));
+    let after_first: Vec<_> = listed.iter().skip(1).take(2).cloned().collect();
+    let first = listed.first().map(|product| product.product_id.as_str());
+    prop_assert!(first.is_none() || index.products(first, 2).expect("lists") == after_first);
+    for product in &listed {
+        let items = index.product(&product.product_id).expect("reads");
+        prop_assert_eq!(product.items, items.len());
+        prop_assert_eq!(items, model.of_product(&product.product_id));
+    }
     if let Some(item) = expected.first() {
         prop_assert_eq!(index.get(&item.id).expect("reads"), Some(item.clone()));
     }

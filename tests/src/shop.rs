@@ -69,8 +69,7 @@ impl Shop {
 
 fn open_index(shop: &Shop, engine: &Engine, create: bool) -> EmbeddedIndex {
     let manifest = engine.manifest();
-    let options =
-        OpenOptions { dim: manifest.embedding_dim, model_fingerprint: manifest.fingerprint(), create };
+    let options = OpenOptions { create, ..OpenOptions::new(manifest.embedding_dim, manifest.fingerprint()) };
     EmbeddedIndex::open(shop.folder.path().join("store"), options).expect("the store is not open elsewhere")
 }
 

@@ -1,28 +1,35 @@
-//! The index inside this process: redb on disk, exact search in memory.
+//! The index inside this process: redb on disk, search in memory.
 
+mod api;
+mod batch;
 mod check;
+mod maintenance;
+mod probe;
+mod search;
 mod writer;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    Filter, Hit, IndexError, IndexInfo, Item, SearchMode, SearchRequest, VectorIndex, kernels,
-    memory::{Memory, Scored},
-    store::{Record, Store, Write},
+    IndexError, Tuning,
+    memory::Memory,
+    store::{SalvageReport, Store, StoreFacts, VerifyReport},
 };
-use check::{check_items, unit_query};
+use batch::Batcher;
+use maintenance::Maintainer;
+use probe::{Prober, Recall};
 use writer::Writer;
 
 /// Longest vectors: a sum of that many products of bytes fits in 32 bits.
 const DIM_MAX: usize = 32_768;
 
-/// Times that a search is answered anew because one of its hits was deleted before it could be read.
-const RETRIES: usize = 3;
-
 /// What store to open, and for which model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct OpenOptions {
     /// Length of the vectors, at least 1.
     pub dim: usize,
@@ -30,21 +37,46 @@ pub struct OpenOptions {
     pub model_fingerprint: String,
     /// Make the store if it is not there.
     pub create: bool,
+    /// How to search and when to rebuild.
+    pub tuning: Tuning,
+}
+
+impl OpenOptions {
+    /// An existing store of this model, with the usual tuning.
+    pub fn new(dim: usize, model_fingerprint: impl Into<String>) -> Self {
+        Self { dim, model_fingerprint: model_fingerprint.into(), create: false, tuning: Tuning::default() }
+    }
+}
+
+impl From<StoreFacts> for OpenOptions {
+    fn from(facts: StoreFacts) -> Self {
+        Self::new(facts.dim, facts.model_fingerprint)
+    }
 }
 
 /// A durable index in a folder, searched in memory. One process at a time may have it open.
 pub struct EmbeddedIndex {
-    shared: Arc<Shared>,
+    // Dropped in this order: the writer finishes what is queued, then the others stop.
     writer: Writer,
-    options: OpenOptions,
+    _maintainer: Maintainer,
+    prober: Prober,
+    shared: Arc<Shared>,
 }
 
-/// What readers and the writer share.
+/// What readers, the writer and the maintainer share. Locks are taken in the order of the fields.
 struct Shared {
-    store: Store,
-    memory: RwLock<Memory>,
+    /// Held while a new generation is made.
+    rebuilding: Mutex<()>,
     /// Held while store and memory may differ: from before a commit until memory has followed.
     writing: Mutex<()>,
+    memory: RwLock<Memory>,
+    store: Store,
+    batcher: Batcher,
+    recall: Recall,
+    /// Set when the index closes; long work looks at it.
+    closing: AtomicBool,
+    folder: PathBuf,
+    options: OpenOptions,
 }
 
 impl EmbeddedIndex {
@@ -59,109 +91,58 @@ impl EmbeddedIndex {
             let reason = format!("vectors of {} dimensions; an index holds 1 to {DIM_MAX}", options.dim);
             return Err(IndexError::InvalidRequest { reason });
         }
+        options.tuning.check()?;
         let store = Store::open(folder.as_ref(), &options)?;
-        let memory = Memory::load(&store, options.dim)?;
+        let mut memory = Memory::load(&store, options.dim)?;
+        maintenance::load_graph(folder.as_ref(), &mut memory, &options);
         tracing::debug!(store = %store.path().display(), items = memory.count(), "opened");
-        let shared = Arc::new(Shared { store, memory: RwLock::new(memory), writing: Mutex::new(()) });
-        let writer = Writer::start(Arc::clone(&shared))?;
-        Ok(Self { shared, writer, options })
+        let shared = Arc::new(Shared {
+            rebuilding: Mutex::new(()),
+            writing: Mutex::new(()),
+            memory: RwLock::new(memory),
+            store,
+            batcher: Batcher::new(),
+            recall: Recall::new(&options.tuning),
+            closing: AtomicBool::new(false),
+            folder: folder.as_ref().to_owned(),
+            options,
+        });
+        let maintainer = Maintainer::start(&shared)?;
+        let writer = Writer::start(Arc::clone(&shared), maintainer.bell())?;
+        let prober = Prober::start(&shared)?;
+        Ok(Self { writer, _maintainer: maintainer, prober, shared })
     }
 
-    fn ensure_columns(&self, filter: &Filter) -> Result<(), IndexError> {
-        if self.shared.memory.read().missing_columns(filter).is_empty() {
-            return Ok(());
-        }
-        // Nothing is written meanwhile, so that store and memory agree; searches go on.
-        let _guard = self.shared.writing.lock();
-        let built = {
-            let memory = self.shared.memory.read();
-            let missing = memory.missing_columns(filter);
-            if missing.is_empty() {
-                return Ok(());
-            }
-            memory.build_columns(&self.shared.store, missing)?
-        };
-        self.shared.memory.write().insert_columns(built);
-        Ok(())
+    /// What the store in a folder says about itself: enough to open it without its model.
+    ///
+    /// # Errors
+    /// [`IndexError::NotFound`], [`IndexError::InUse`] and [`IndexError::Damaged`] as [`EmbeddedIndex::open`].
+    pub fn describe(folder: impl AsRef<Path>) -> Result<StoreFacts, IndexError> {
+        Store::describe(folder.as_ref())
     }
 
-    /// The best slots, with the records of those after the offset; `None` for records deleted in between.
-    fn search_once(
-        &self,
-        query: &[f32],
-        request: &SearchRequest,
-    ) -> Result<Vec<(Scored, Option<Record>)>, IndexError> {
-        let (found, rows) = {
-            let memory = self.shared.memory.read();
-            let mut found = memory.search(query, request);
-            found.drain(..request.offset.min(found.len()));
-            let rows = memory.row_numbers(&found);
-            (found, rows)
-        };
-        let records = self.shared.store.records(&rows)?;
-        Ok(found.into_iter().zip(records).collect())
-    }
-}
-
-impl VectorIndex for EmbeddedIndex {
-    fn upsert(&self, items: Vec<Item>) -> Result<(), IndexError> {
-        check_items(&items, self.options.dim)?;
-        self.writer.write(Write::Upsert(items)).map(|_| ())
+    /// Reads every item and checks it against its checksum. Opening has done that for vectors; this looks at ids as well.
+    ///
+    /// # Errors
+    /// The storage failed. What is wrong with single items is in the report.
+    pub fn verify(&self) -> Result<VerifyReport, IndexError> {
+        self.shared.store.verify()
     }
 
-    fn delete(&self, ids: &[String]) -> Result<usize, IndexError> {
-        self.writer.write(Write::Delete(ids.to_vec()))
+    /// Gives the unused pages of a store that is not open back to the system. Returns its size before and after, in bytes.
+    ///
+    /// # Errors
+    /// [`IndexError::NotFound`], [`IndexError::InUse`] and [`IndexError::Damaged`] as [`EmbeddedIndex::open`].
+    pub fn shrink(folder: impl AsRef<Path>) -> Result<(u64, u64), IndexError> {
+        Store::shrink(folder.as_ref())
     }
 
-    fn get(&self, id: &str) -> Result<Option<Item>, IndexError> {
-        self.shared.store.get(id)
+    /// Copies every item of a damaged store that can be read and proves whole into a new store in `target`. The damaged
+    /// file is not touched.
+    ///
+    /// # Errors
+    /// [`IndexError::Exists`] if there is a store in `target`, [`IndexError::Damaged`] if nothing at all can be read.
+    pub fn salvage(damaged: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<SalvageReport, IndexError> {
+        Store::salvage(damaged.as_ref(), target.as_ref())
     }
-
-    fn page(&self, after: Option<&str>, limit: usize) -> Result<Vec<Item>, IndexError> {
-        self.shared.store.page(after, limit)
-    }
-
-    fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, IndexError> {
-        let query = unit_query(request, self.options.dim)?;
-        if let Some(filter) = &request.filter {
-            self.ensure_columns(filter)?;
-        }
-        let mut found = self.search_once(&query, request)?;
-        for _ in 0..RETRIES {
-            if found.iter().all(|(_, record)| record.is_some()) {
-                break;
-            }
-            // A hit was deleted on disk before memory heard of it. Once the writer is done, memory has.
-            drop(self.shared.writing.lock());
-            found = self.search_once(&query, request)?;
-        }
-        Ok(found.into_iter().filter_map(|(scored, record)| Some(hit(scored, record?))).collect())
-    }
-
-    fn count(&self) -> usize {
-        self.shared.memory.read().count()
-    }
-
-    fn flush(&self) -> Result<(), IndexError> {
-        self.writer.write(Write::Barrier).map(|_| ())
-    }
-
-    fn info(&self) -> IndexInfo {
-        let memory = self.shared.memory.read();
-        IndexInfo {
-            items: memory.count(),
-            products: memory.product_count(),
-            dim: self.options.dim,
-            model_fingerprint: self.options.model_fingerprint.clone(),
-            tombstones: memory.tombstones(),
-            generation: 0,
-            mode: SearchMode::Exact,
-            kernel: kernels::kernel_name().into(),
-        }
-    }
-}
-
-fn hit(scored: Scored, record: Record) -> Hit {
-    let Record { id: item_id, product_id, metadata } = record;
-    Hit { item_id, product_id, score: scored.score, metadata }
 }

@@ -2,6 +2,8 @@
 
 mod dot;
 mod int8;
+mod prefetch;
 
 pub(crate) use dot::dot;
-pub(crate) use int8::{LINE, dot_rows, kernel_name};
+pub(crate) use int8::{FOUR, LINE, dot_four, dot_pair, dot_rows, kernel_name};
+pub(crate) use prefetch::prefetch;

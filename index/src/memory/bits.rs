@@ -18,6 +18,24 @@ impl Bits {
         Self(words)
     }
 
+    /// Whether a slot is in.
+    #[inline]
+    pub(super) fn contains(&self, slot: u32) -> bool {
+        self.word(slot as usize / 64) >> (slot % 64) & 1 == 1
+    }
+
+    /// Leaves only the slots that are in the other set, too.
+    pub(super) fn keep(&mut self, other: &Self) {
+        for (index, word) in self.0.iter_mut().enumerate() {
+            *word &= other.word(index);
+        }
+    }
+
+    /// Number of slots in the set.
+    pub(super) fn count(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
     pub(super) fn insert(&mut self, slot: u32) {
         let index = slot as usize / 64;
         if index >= self.0.len() {

@@ -14,7 +14,7 @@ pub(super) fn width(dim: usize) -> usize {
 
 /// What a row's codes mean: `value = code * scale`, up to an error vector of at most the length `error`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Coding {
+pub(crate) struct Coding {
     pub(super) scale: f32,
     pub(super) error: f32,
 }
@@ -40,24 +40,30 @@ pub(super) fn encode_row(vector: &[f32], bytes: &mut [u8]) -> Coding {
 }
 
 /// A query of unit length in codes.
-pub(super) struct QueryCodes {
-    pub(super) codes: Vec<i8>,
+pub(crate) struct QueryCodes {
+    codes: Vec<i8>,
     coding: Coding,
     /// Allowance for rounding in the scores that estimates are compared with.
     rounding: f32,
 }
 
 impl QueryCodes {
-    pub(super) fn new(query: &[f32]) -> Self {
+    pub(crate) fn new(query: &[f32]) -> Self {
         let mut codes = vec![0i8; width(query.len())];
         let coding = encode(query, |index, code| codes[index] = code);
         let rounding = (query.len() as f32 / 16.0 + 16.0) * f32::EPSILON;
         Self { codes, coding, rounding }
     }
 
+    /// The codes, padded with zeros to whole lines.
+    #[inline]
+    pub(crate) fn codes(&self) -> &[i8] {
+        &self.codes
+    }
+
     /// The score that an integer dot product with a row's codes stands for.
     #[inline]
-    pub(super) fn estimate(&self, sum: i32, row: Coding) -> f32 {
+    pub(crate) fn estimate(&self, sum: i32, row: Coding) -> f32 {
         sum as f32 * (self.coding.scale * row.scale)
     }
 

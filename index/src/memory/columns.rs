@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 use super::products::Products;
 use crate::{Filter, IndexError, Scalar, filter::scalars, store::Store};
 
+/// In a table of new slots: this one has none.
+pub(super) const GONE: u32 = u32::MAX;
+
 /// One metadata field: which slots have which value. Dead slots stay in.
 #[derive(Default)]
 pub(crate) struct Column {
@@ -42,6 +45,22 @@ impl Columns {
                 self.built.insert(field.clone(), column);
             }
         }
+    }
+
+    /// Notes that a slot's metadata has changed.
+    pub(super) fn change(&mut self, slot: u32, old: &Map<String, Value>, new: &Map<String, Value>) {
+        for (field, value) in old {
+            if let Some(column) = self.built.get_mut(field) {
+                column.remove(slot, value);
+            }
+        }
+        self.add(slot, new);
+    }
+
+    /// The same columns for other slots: `slots[old]` is the new slot, [`GONE`] if there is none.
+    pub(super) fn moved(&self, slots: &[u32]) -> Self {
+        let built = self.built.iter().map(|(field, column)| (field.clone(), column.moved(slots))).collect();
+        Self { built, known: self.known.clone() }
     }
 
     /// Fields of the filter that need a column built.
@@ -96,6 +115,34 @@ impl Column {
                 Scalar::Number(value) => self.numbers.insert((order_key(value), slot)),
                 Scalar::Text(text) => self.texts.entry(text.into_boxed_str()).or_default().insert(slot),
             };
+        }
+    }
+
+    fn remove(&mut self, slot: u32, value: &Value) {
+        for scalar in scalars(value) {
+            match scalar {
+                Scalar::Bool(value) => drop(self.bools[usize::from(value)].remove(slot)),
+                Scalar::Number(value) => drop(self.numbers.remove(&(order_key(value), slot))),
+                Scalar::Text(text) => {
+                    if let Some(slots) = self.texts.get_mut(text.as_str()) {
+                        slots.remove(slot);
+                        if slots.is_empty() {
+                            self.texts.remove(text.as_str());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn moved(&self, slots: &[u32]) -> Self {
+        let place = |old: u32| slots.get(old as usize).copied().filter(|&new| new != GONE);
+        let moved = |old: &RoaringBitmap| old.iter().filter_map(place).collect::<RoaringBitmap>();
+        let texts = self.texts.iter().map(|(text, old)| (text.clone(), moved(old)));
+        Self {
+            texts: texts.filter(|(_, slots)| !slots.is_empty()).collect(),
+            bools: [moved(&self.bools[0]), moved(&self.bools[1])],
+            numbers: self.numbers.iter().filter_map(|&(key, old)| Some((key, place(old)?))).collect(),
         }
     }
 

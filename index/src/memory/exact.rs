@@ -1,10 +1,7 @@
 //! Complete search: every allowed slot is estimated from its codes, and scored exactly unless a bound proves that it cannot be
 //! among the best.
 
-use std::ops::Range;
-
 use super::{
-    bits::Bits,
     codes::QueryCodes,
     products::Products,
     rows::{Rows, ones},
@@ -47,13 +44,11 @@ impl<'a> Exact<'a> {
         }
     }
 
-    /// Looks at the slots of 64-slot words that are in `live` and in `allowed`.
-    pub(super) fn scan(&mut self, words: Range<usize>, live: &Bits, allowed: Option<&Bits>) {
-        for word in words {
-            let wanted = live.word(word) & allowed.map_or(u64::MAX, |allowed| allowed.word(word));
-            if wanted != 0 {
-                self.look(word, wanted);
-            }
+    /// Looks at the slots of a 64-slot word that are `wanted`.
+    #[inline]
+    pub(super) fn scan(&mut self, word: usize, wanted: u64) {
+        if wanted != 0 {
+            self.look(word, wanted);
         }
     }
 
@@ -102,6 +97,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
+    use crate::memory::bits::Bits;
 
     /// Rows around a few centres, so that many scores are close.
     fn clustered(count: usize, dim: usize, spread: f32) -> Vec<Vec<f32>> {
@@ -138,7 +134,7 @@ mod tests {
                         expected.offer(slot, products.of(slot), rows.score(query, slot));
                     }
                     let mut exact = Exact::new(&rows, &products, query, &empty);
-                    exact.scan(0..3000usize.div_ceil(64), &live, None);
+                    (0..live.words()).for_each(|word| exact.scan(word, live.word(word)));
                     let scored = exact.finish(&mut found);
                     assert_eq!(found.finish(), expected.finish());
                     assert!(scored < 3000 / 2, "the bound spares little: {scored}");

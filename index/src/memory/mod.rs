@@ -1,49 +1,61 @@
 //! What searches look at: vectors, products and metadata columns in memory. All of it can be rebuilt from the store.
 //!
-//! Rows of the store sit in *slots*, in the order of their row numbers. A removed row leaves its slot behind, marked dead.
+//! Rows of the store sit in *slots*, in the order of their row numbers. A removed row leaves its slot behind, marked dead, until a
+//! compaction makes the next generation without it.
 
 mod bits;
+mod by_graph;
 mod codes;
 mod columns;
+mod compaction;
 mod exact;
 mod products;
+mod question;
 mod rows;
+mod search;
 mod top;
 
 use std::collections::BTreeSet;
 
 use bits::Bits;
 use columns::{Built, Columns};
-use exact::Exact;
 use products::Products;
-use rows::Rows;
-use top::Top;
 
 use crate::{
-    Filter, IndexError, SearchRequest,
+    Filter, GraphInfo, IndexError, ProductSummary,
+    graph::Graph,
     store::{Change, Store},
 };
 
+pub(crate) use codes::QueryCodes;
+pub(crate) use compaction::Compaction;
+pub(crate) use question::Question;
+pub(crate) use rows::Rows;
 pub(crate) use top::Scored;
 
 /// Everything in memory about one store.
 pub(crate) struct Memory {
+    generation: u64,
     rows: Rows,
     live: Bits,
     live_count: usize,
     products: Products,
     columns: Columns,
+    /// Covers the first slots; `None` while every search is exact.
+    graph: Option<Graph>,
 }
 
 impl Memory {
     /// Empty, for vectors of `dim` values.
     pub(crate) fn new(dim: usize) -> Self {
         Self {
+            generation: 0,
             rows: Rows::new(dim),
             live: Bits::default(),
             live_count: 0,
             products: Products::default(),
             columns: Columns::default(),
+            graph: None,
         }
     }
 
@@ -62,6 +74,11 @@ impl Memory {
             Change::Added { row, item } => {
                 let slot = self.add(*row, &item.product_id, &item.vector);
                 self.columns.add(slot, &item.metadata);
+            }
+            Change::Patched { row, old, new } => {
+                if let Some(slot) = self.rows.slot_of(*row) {
+                    self.columns.change(slot, old, new);
+                }
             }
             Change::Removed { row } => self.remove(*row),
         }
@@ -84,6 +101,11 @@ impl Memory {
         }
     }
 
+    /// Counts compactions.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Number of live items.
     pub(crate) fn count(&self) -> usize {
         self.live_count
@@ -97,6 +119,47 @@ impl Memory {
     /// Slots whose row is gone.
     pub(crate) fn tombstones(&self) -> usize {
         self.rows.len() - self.live_count
+    }
+
+    /// Memory for vectors, codes and graph, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.rows.bytes() + self.graph.as_ref().map_or(0, Graph::bytes)
+    }
+
+    /// Vectors and codes.
+    pub(crate) fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// Has searches use a graph over the first slots, which are all live.
+    pub(crate) fn set_graph(&mut self, graph: Graph) {
+        self.graph = Some(graph);
+    }
+
+    /// Slots that searches compare with one by one, although there is a graph.
+    pub(crate) fn fresh(&self) -> usize {
+        self.graph.as_ref().map_or(0, |graph| self.rows.len() - graph.len())
+    }
+
+    /// Figures about the graph.
+    pub(crate) fn graph_info(&self) -> Option<GraphInfo> {
+        self.graph.as_ref().map(|graph| GraphInfo {
+            items: graph.len(),
+            fresh: self.fresh(),
+            layers: graph.layers(),
+        })
+    }
+
+    /// Products with live items in order of their ids, after `after`.
+    pub(crate) fn products(&self, after: Option<&str>, limit: usize) -> Vec<ProductSummary> {
+        let list = self.products.list(after).take(limit);
+        list.map(|(id, items)| ProductSummary { product_id: id.to_owned(), items }).collect()
+    }
+
+    /// Row numbers of a product's live items, ascending.
+    pub(crate) fn rows_of_product(&self, id: &str) -> Vec<u64> {
+        let slots = self.products.slots_of(id).iter().filter(|&&slot| self.live.contains(slot));
+        slots.map(|&slot| self.rows.row_number(slot)).collect()
     }
 
     /// The store's row numbers of these results.
@@ -117,19 +180,5 @@ impl Memory {
     /// Takes in columns made by [`Memory::build_columns`], if nothing was written in between.
     pub(crate) fn insert_columns(&mut self, built: Built) {
         self.columns.insert(built);
-    }
-
-    /// The best slots for a unit vector, best first: `offset + k` of them at most, those left out by `offset` included.
-    pub(crate) fn search(&self, query: &[f32], request: &SearchRequest) -> Vec<Scored> {
-        let allowed = request.filter.as_ref().map(|filter| {
-            let slots = self.columns.select(filter, &self.products, self.rows.len());
-            Bits::of(&slots, self.rows.len())
-        });
-        let wanted = request.k.saturating_add(request.offset).min(self.live_count);
-        let mut top = Top::new(wanted, request.threshold, request.group_by_product);
-        let mut exact = Exact::new(&self.rows, &self.products, query, &top);
-        exact.scan(0..self.live.words(), &self.live, allowed.as_ref());
-        exact.finish(&mut top);
-        top.finish()
     }
 }

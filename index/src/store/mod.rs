@@ -1,15 +1,20 @@
 //! The truth on disk: one redb file with the items, their vectors and what made them.
 //!
-//! Every upsert gets a row number; numbers only grow. A row is never changed: replacing an item removes its row and
-//! adds a new one.
+//! Every upsert gets a row number; numbers only grow. The vector of a row is never changed: replacing an item removes its row and
+//! adds a new one. Each row has a checksum, which is checked whenever the whole row is read.
 
+mod backup;
 mod format;
 mod read;
+mod salvage;
+mod sums;
+mod verify;
 mod write;
 
 use std::{
     fs::{self, File},
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
@@ -17,7 +22,10 @@ use redb::{Builder, Database, TableDefinition};
 
 use crate::{IndexError, OpenOptions};
 
+pub use format::StoreFacts;
 pub(crate) use read::Record;
+pub use salvage::SalvageReport;
+pub use verify::VerifyReport;
 pub(crate) use write::{Change, Write};
 
 /// File name of the store in its folder.
@@ -49,9 +57,7 @@ impl Store {
         } else if !path.try_exists().map_err(io_error(&path))? {
             return Err(IndexError::NotFound { path: folder.to_owned() });
         }
-        let mut builder = Builder::new();
-        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        let db = builder.create(&path).map_err(storage_error(&path))?;
+        let db = open_database(&path, true)?;
         let store = Self { db, path, dim: options.dim };
         if store.check_format(folder, options)? {
             sync_folder(folder)?;
@@ -59,18 +65,76 @@ impl Store {
         Ok(store)
     }
 
+    /// What the store in a folder says about itself.
+    pub(crate) fn describe(folder: &Path) -> Result<StoreFacts, IndexError> {
+        let path = folder.join(FILE);
+        if !path.try_exists().map_err(io_error(&path))? {
+            return Err(IndexError::NotFound { path: folder.to_owned() });
+        }
+        let db = open_database(&path, false)?;
+        let store = Self { db, path, dim: 0 };
+        store.facts()?.ok_or_else(|| IndexError::NotFound { path: folder.to_owned() })
+    }
+
+    /// Gives the file's unused pages back to the system. Returns its size before and after, in bytes.
+    pub(crate) fn shrink(folder: &Path) -> Result<(u64, u64), IndexError> {
+        let path = folder.join(FILE);
+        if !path.try_exists().map_err(io_error(&path))? {
+            return Err(IndexError::NotFound { path: folder.to_owned() });
+        }
+        let size = || fs::metadata(&path).map(|file| file.len()).map_err(io_error(&path));
+        let before = size()?;
+        let mut db = open_database(&path, true)?;
+        // It moves pages in several steps; a step that moved nothing is the last.
+        guarded(&path, || {
+            while db.compact().map_err(storage_error(&path))? {}
+            Ok(())
+        })?;
+        drop(db);
+        Ok((before, size()?))
+    }
+
     /// The store's file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Size of the file, in bytes.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        fs::metadata(&self.path).map_or(0, |file| file.len())
+    }
+
     fn damaged(&self, detail: impl Into<String>) -> IndexError {
         IndexError::Damaged { path: self.path.clone(), detail: detail.into() }
     }
+
+    fn failed(&self, error: impl Into<redb::Error>) -> IndexError {
+        storage_error(&self.path)(error)
+    }
 }
 
-/// Makes the file's name durable: the folder's own entry and the one that names it in its parent.
-fn sync_folder(folder: &Path) -> Result<(), IndexError> {
+fn open_database(path: &Path, check: bool) -> Result<Database, IndexError> {
+    guarded(path, || {
+        let mut builder = Builder::new();
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(check);
+        builder.create(path).map_err(storage_error(path))
+    })
+}
+
+/// Runs something that reads a file which may be damaged. The storage engine may panic on one; that is damage, too.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+        Err(IndexError::Damaged {
+            path: path.to_owned(),
+            detail: format!("the storage engine gave up: {text}"),
+        })
+    })
+}
+
+/// Makes the names in a folder durable: the folder's own entry and the one that names it in its parent.
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), IndexError> {
     let sync = |path: &Path| File::open(path).and_then(|folder| folder.sync_all()).map_err(io_error(path));
     sync(folder)?;
     match folder.parent() {
@@ -80,7 +144,7 @@ fn sync_folder(folder: &Path) -> Result<(), IndexError> {
     }
 }
 
-fn io_error(path: &Path) -> impl Fn(io::Error) -> IndexError {
+pub(crate) fn io_error(path: &Path) -> impl Fn(io::Error) -> IndexError {
     move |source| IndexError::Io { path: path.to_owned(), source }
 }
 

@@ -2,10 +2,15 @@
 
 use std::ops::Bound;
 
-use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use serde_json::{Map, Value};
 
-use super::{IDS, ITEMS, Store, VECTORS, storage_error};
+use super::{
+    IDS, ITEMS, Store, VECTORS,
+    format::{COUNTERS, NEXT_ROW},
+    guarded,
+    sums::{SUMS, row_sum},
+};
 use crate::{IndexError, Item};
 
 /// A row without its vector.
@@ -16,8 +21,8 @@ pub(crate) struct Record {
 }
 
 impl Store {
-    fn begin_read(&self) -> Result<ReadTransaction, IndexError> {
-        self.db.begin_read().map_err(storage_error(&self.path))
+    pub(super) fn begin_read(&self) -> Result<ReadTransaction, IndexError> {
+        self.db.begin_read().map_err(|error| self.failed(error))
     }
 
     /// The item with this id.
@@ -25,6 +30,24 @@ impl Store {
         let read = self.begin_read()?;
         let row = self.run(|| Ok(read.open_table(IDS)?.get(id)?.map(|row| row.value())))?;
         row.map(|row| self.item(&read, row)).transpose()
+    }
+
+    /// The row of an item.
+    pub(crate) fn row_of(&self, id: &str) -> Result<Option<u64>, IndexError> {
+        let read = self.begin_read()?;
+        self.run(|| Ok(read.open_table(IDS)?.get(id)?.map(|row| row.value())))
+    }
+
+    /// Number of rows.
+    pub(super) fn len(&self) -> Result<usize, IndexError> {
+        let read = self.begin_read()?;
+        self.run(|| Ok(read.open_table(ITEMS)?.len()? as usize))
+    }
+
+    /// The number that the next row gets.
+    pub(super) fn counter(&self) -> Result<u64, IndexError> {
+        let read = self.begin_read()?;
+        self.run(|| Ok(read.open_table(COUNTERS)?.get(NEXT_ROW)?.map_or(0, |row| row.value())))
     }
 
     /// Items in order of their ids, after `after`.
@@ -42,13 +65,25 @@ impl Store {
     /// The records of these rows, in one consistent view; `None` where a row is no longer there.
     pub(crate) fn records(&self, rows: &[u64]) -> Result<Vec<Option<Record>>, IndexError> {
         let read = self.begin_read()?;
-        let items = read.open_table(ITEMS).map_err(storage_error(&self.path))?;
+        let items = read.open_table(ITEMS).map_err(|error| self.failed(error))?;
         rows.iter()
-            .map(|&row| match items.get(row).map_err(storage_error(&self.path))? {
+            .map(|&row| match items.get(row).map_err(|error| self.failed(error))? {
                 Some(entry) => self.record(row, entry.value()).map(Some),
                 None => Ok(None),
             })
             .collect()
+    }
+
+    /// The items of these rows that are still there, in one consistent view.
+    pub(crate) fn items(&self, rows: &[u64]) -> Result<Vec<Item>, IndexError> {
+        let read = self.begin_read()?;
+        let mut found = Vec::with_capacity(rows.len());
+        for &row in rows {
+            if self.run(|| Ok(read.open_table(ITEMS)?.get(row)?.is_some()))? {
+                found.push(self.item(&read, row)?);
+            }
+        }
+        Ok(found)
     }
 
     /// Visits the metadata of every row, by ascending row number.
@@ -57,50 +92,83 @@ impl Store {
         mut visit: impl FnMut(u64, &Map<String, Value>),
     ) -> Result<(), IndexError> {
         let read = self.begin_read()?;
-        let items = read.open_table(ITEMS).map_err(storage_error(&self.path))?;
-        for entry in items.iter().map_err(storage_error(&self.path))? {
-            let (row, item) = entry.map_err(storage_error(&self.path))?;
+        let items = read.open_table(ITEMS).map_err(|error| self.failed(error))?;
+        for entry in items.iter().map_err(|error| self.failed(error))? {
+            let (row, item) = entry.map_err(|error| self.failed(error))?;
             visit(row.value(), &self.metadata(row.value(), item.value().2)?);
         }
         Ok(())
     }
 
-    /// Visits product id and vector of every row, by ascending row number.
+    /// Visits product id and vector of every row, by ascending row number, after checking its checksum.
     pub(crate) fn for_each_row(&self, mut visit: impl FnMut(u64, &str, &[f32])) -> Result<(), IndexError> {
-        let read = self.begin_read()?;
-        let items = read.open_table(ITEMS).map_err(storage_error(&self.path))?;
-        let vectors = read.open_table(VECTORS).map_err(storage_error(&self.path))?;
-        let mut items = items.iter().map_err(storage_error(&self.path))?;
-        let mut vectors = vectors.iter().map_err(storage_error(&self.path))?;
-        let mut vector = vec![0f32; self.dim];
-        loop {
-            let (item, bytes) = (items.next().transpose(), vectors.next().transpose());
-            match (item.map_err(storage_error(&self.path))?, bytes.map_err(storage_error(&self.path))?) {
-                (None, None) => return Ok(()),
-                (Some((row, item)), Some((vector_row, bytes))) if row.value() == vector_row.value() => {
-                    self.decode_into(row.value(), bytes.value(), &mut vector)?;
-                    visit(row.value(), item.value().1, &vector);
-                }
-                (item, bytes) => {
-                    let row =
-                        item.map(|(row, _)| row.value()).into_iter().chain(bytes.map(|(row, _)| row.value()));
-                    return Err(self.damaged(format!("row {} is incomplete", row.min().unwrap_or_default())));
+        guarded(&self.path, || {
+            let read = self.begin_read()?;
+            let items = read.open_table(ITEMS).map_err(|error| self.failed(error))?;
+            let vectors = read.open_table(VECTORS).map_err(|error| self.failed(error))?;
+            let sums = read.open_table(SUMS).map_err(|error| self.failed(error))?;
+            let mut items = items.iter().map_err(|error| self.failed(error))?;
+            let mut vectors = vectors.iter().map_err(|error| self.failed(error))?;
+            let mut sums = sums.iter().map_err(|error| self.failed(error))?;
+            let mut vector = vec![0f32; self.dim];
+            loop {
+                let item = items.next().transpose().map_err(|error| self.failed(error))?;
+                let bytes = vectors.next().transpose().map_err(|error| self.failed(error))?;
+                let sum = sums.next().transpose().map_err(|error| self.failed(error))?;
+                let row = match (&item, &bytes, &sum) {
+                    (None, None, None) => return Ok(()),
+                    (Some((a, _)), Some((b, _)), Some((c, _)))
+                        if a.value() == b.value() && b.value() == c.value() =>
+                    {
+                        a.value()
+                    }
+                    _ => {
+                        let rows = [
+                            item.map(|(row, _)| row.value()),
+                            bytes.map(|(row, _)| row.value()),
+                            sum.map(|(row, _)| row.value()),
+                        ];
+                        let first = rows.into_iter().flatten().min().unwrap_or_default();
+                        return Err(self.damaged(format!("row {first} is incomplete")));
+                    }
+                };
+                if let (Some((_, item)), Some((_, bytes)), Some((_, sum))) = (item, bytes, sum) {
+                    self.check_sum(row, item.value(), bytes.value(), sum.value())?;
+                    self.decode_into(row, bytes.value(), &mut vector)?;
+                    visit(row, item.value().1, &vector);
                 }
             }
-        }
+        })
     }
 
-    fn item(&self, read: &ReadTransaction, row: u64) -> Result<Item, IndexError> {
-        let found = self.run(|| {
+    pub(super) fn item(&self, read: &ReadTransaction, row: u64) -> Result<Item, IndexError> {
+        let (item, bytes, sum) = self.run(|| {
             let item = read.open_table(ITEMS)?.get(row)?;
             let vector = read.open_table(VECTORS)?.get(row)?;
-            Ok(item.zip(vector))
+            let sum = read.open_table(SUMS)?.get(row)?;
+            Ok((item, vector, sum))
         })?;
-        let (item, bytes) = found.ok_or_else(|| self.damaged(format!("row {row} is incomplete")))?;
+        let (Some(item), Some(bytes), Some(sum)) = (item, bytes, sum) else {
+            return Err(self.damaged(format!("row {row} is incomplete")));
+        };
+        self.check_sum(row, item.value(), bytes.value(), sum.value())?;
         let Record { id, product_id, metadata } = self.record(row, item.value())?;
         let mut vector = vec![0f32; self.dim];
         self.decode_into(row, bytes.value(), &mut vector)?;
         Ok(Item { id, product_id, vector, metadata })
+    }
+
+    fn check_sum(
+        &self,
+        row: u64,
+        (id, product_id, metadata): (&str, &str, &[u8]),
+        vector: &[u8],
+        sum: u32,
+    ) -> Result<(), IndexError> {
+        if row_sum(row, id, product_id, metadata, vector) == sum {
+            return Ok(());
+        }
+        Err(self.damaged(format!("row {row} fails its checksum")))
     }
 
     fn record(
@@ -126,7 +194,7 @@ impl Store {
         Ok(())
     }
 
-    fn run<T>(&self, read: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, IndexError> {
-        read().map_err(storage_error(&self.path))
+    pub(super) fn run<T>(&self, read: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, IndexError> {
+        read().map_err(|error| self.failed(error))
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
     let (engine, bulk) = args.engine.load_bulk(&args.model, &mut settings)?;
     let manifest = engine.manifest();
     let options =
-        OpenOptions { dim: manifest.embedding_dim, model_fingerprint: manifest.fingerprint(), create: true };
+        OpenOptions { create: true, ..OpenOptions::new(manifest.embedding_dim, manifest.fingerprint()) };
     let index = EmbeddedIndex::open(&args.catalogue, options)
         .with_context(|| format!("store {}", args.catalogue.display()))?;
     let interrupt = Interrupt::listen()?;

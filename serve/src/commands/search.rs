@@ -42,11 +42,10 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
     let index = open(&args.catalogue, &engine)?;
     let vector = engine.embed_bytes(&bytes).with_context(|| args.image.display().to_string())?;
     let request = SearchRequest {
-        vector,
         k: usize::from(args.k),
         filter: args.category.as_deref().map(|category| Filter::equals("category", category)),
         group_by_product: true,
-        ..SearchRequest::default()
+        ..SearchRequest::new(vector)
     };
     let hits = index.search(&request)?;
     if args.json {
@@ -62,8 +61,7 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
 /// Opens an existing store and checks that this model made its vectors.
 fn open(store: &Path, engine: &dfml_serve::engine::Engine) -> anyhow::Result<EmbeddedIndex> {
     let manifest = engine.manifest();
-    let options =
-        OpenOptions { dim: manifest.embedding_dim, model_fingerprint: manifest.fingerprint(), create: false };
+    let options = OpenOptions::new(manifest.embedding_dim, manifest.fingerprint());
     EmbeddedIndex::open(store, options).with_context(|| format!("store {}", store.display()))
 }
 

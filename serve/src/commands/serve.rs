@@ -130,8 +130,7 @@ async fn wait_for_signal() -> anyhow::Result<()> {
 fn load(args: &Args, mut settings: Settings, metrics: Arc<Metrics>) -> anyhow::Result<Backend> {
     let engine = Arc::new(args.engine.load(&args.model, &mut settings)?);
     let manifest = engine.manifest().clone();
-    let options =
-        OpenOptions { dim: manifest.embedding_dim, model_fingerprint: manifest.fingerprint(), create: false };
+    let options = OpenOptions::new(manifest.embedding_dim, manifest.fingerprint());
     let index = EmbeddedIndex::open(&args.catalogue, options)
         .with_context(|| format!("store {}", args.catalogue.display()))?;
     Ok(Backend {

@@ -174,8 +174,7 @@ async fn find(
         filter: params.category.as_ref().map(|category| Filter::equals(CATEGORY_KEY, category)),
         group_by_product: !params.per_image,
         exact: params.exact,
-        vector,
-        ..SearchRequest::default()
+        ..SearchRequest::new(vector)
     };
     let index = Arc::clone(&backend.index);
     Ok(state.cpu_pool().run(move || index.search(&request)).await??)

@@ -2,29 +2,51 @@
 
 use std::arch::aarch64::*;
 
-use super::Kernel;
+use super::{FOUR, Kernel};
 
 /// The kernels that this processor can run.
 pub(super) fn available() -> Vec<Kernel> {
+    // SAFETY of all three: NEON is part of the architecture; lengths are whole lines, as the callers of kernels check.
     vec![Kernel {
         name: "neon",
-        // SAFETY: NEON is part of the architecture; lengths are whole lines, as the callers of kernels check.
         rows: |query, rows, out| unsafe { neon_rows(query, rows, out) },
+        four: |query, rows| unsafe { neon_four(query, rows) },
+        pair: |a, b| unsafe { neon_pair(a, b) },
     }]
 }
 
 #[target_feature(enable = "neon")]
 unsafe fn neon_rows(query: &[i8], rows: &[u8], out: &mut [i32]) {
     for (sum, row) in out.iter_mut().zip(rows.chunks_exact(query.len())) {
-        let mut sums = vdupq_n_s32(0);
-        for at in (0..query.len()).step_by(16) {
-            // SAFETY: `at + 16` is at most the length of both.
-            unsafe {
-                sums = add_products(sums, vld1q_s8(query.as_ptr().add(at)), signed(row.as_ptr().add(at)))
-            };
-        }
-        *sum = vaddvq_s32(sums);
+        // SAFETY: the row is as long as the query, which is whole lines.
+        *sum = unsafe { neon_one(query, row) };
     }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn neon_four(query: &[i8], rows: [&[u8]; FOUR]) -> [i32; FOUR] {
+    // SAFETY: each row is as long as the query, which is whole lines.
+    rows.map(|row| unsafe { neon_one(query, row) })
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn neon_one(query: &[i8], row: &[u8]) -> i32 {
+    let mut sums = vdupq_n_s32(0);
+    for at in (0..query.len()).step_by(16) {
+        // SAFETY: `at + 16` is at most the length of both.
+        unsafe { sums = add_products(sums, vld1q_s8(query.as_ptr().add(at)), signed(row.as_ptr().add(at))) };
+    }
+    vaddvq_s32(sums)
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn neon_pair(a: &[u8], b: &[u8]) -> i32 {
+    let mut sums = vdupq_n_s32(0);
+    for at in (0..a.len()).step_by(16) {
+        // SAFETY: `at + 16` is at most the length of both.
+        unsafe { sums = add_products(sums, signed(a.as_ptr().add(at)), signed(b.as_ptr().add(at))) };
+    }
+    vaddvq_s32(sums)
 }
 
 /// 16 stored bytes as signed codes: taking 128 away flips the top bit.

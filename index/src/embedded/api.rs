@@ -1,0 +1,92 @@
+//! The embedded index as a [`VectorIndex`].
+
+use std::path::Path;
+
+use super::{EmbeddedIndex, check::check_items};
+use crate::{
+    Hit, IndexError, IndexInfo, Item, Patch, ProductSummary, SearchMode, SearchRequest, VectorIndex, kernels,
+    store::Write,
+};
+
+impl VectorIndex for EmbeddedIndex {
+    fn upsert(&self, items: Vec<Item>) -> Result<(), IndexError> {
+        check_items(&items, self.shared.options.dim)?;
+        self.writer.write(Write::Upsert(items)).map(|_| ())
+    }
+
+    fn patch(&self, patches: Vec<Patch>) -> Result<usize, IndexError> {
+        self.writer.write(Write::Patch(patches))
+    }
+
+    fn delete(&self, ids: &[String]) -> Result<usize, IndexError> {
+        self.writer.write(Write::Delete(ids.to_vec()))
+    }
+
+    fn delete_products(&self, product_ids: &[String]) -> Result<usize, IndexError> {
+        self.writer.write(Write::DeleteProducts(product_ids.to_vec()))
+    }
+
+    fn get(&self, id: &str) -> Result<Option<Item>, IndexError> {
+        self.shared.store.get(id)
+    }
+
+    fn product(&self, product_id: &str) -> Result<Vec<Item>, IndexError> {
+        let rows = self.shared.memory.read().rows_of_product(product_id);
+        self.shared.store.items(&rows)
+    }
+
+    fn page(&self, after: Option<&str>, limit: usize) -> Result<Vec<Item>, IndexError> {
+        self.shared.store.page(after, limit)
+    }
+
+    fn products(&self, after: Option<&str>, limit: usize) -> Result<Vec<ProductSummary>, IndexError> {
+        Ok(self.shared.memory.read().products(after, limit))
+    }
+
+    fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, IndexError> {
+        self.answer(request)
+    }
+
+    fn search_many(&self, requests: &[SearchRequest]) -> Result<Vec<Vec<Hit>>, IndexError> {
+        self.answer_many(requests)
+    }
+
+    fn count(&self) -> usize {
+        self.shared.memory.read().count()
+    }
+
+    fn flush(&self) -> Result<(), IndexError> {
+        self.writer.write(Write::Barrier).map(|_| ())
+    }
+
+    fn info(&self) -> IndexInfo {
+        let shared = &self.shared;
+        let memory = shared.memory.read();
+        let graph = memory.graph_info();
+        IndexInfo {
+            items: memory.count(),
+            products: memory.product_count(),
+            dim: shared.options.dim,
+            model_fingerprint: shared.options.model_fingerprint.clone(),
+            tombstones: memory.tombstones(),
+            generation: memory.generation(),
+            mode: if graph.is_some() { SearchMode::Graph } else { SearchMode::Exact },
+            graph,
+            rebuilding: shared.rebuilding.is_locked(),
+            effort: shared.recall.effort(),
+            recall: shared.recall.estimate(),
+            memory_bytes: memory.bytes(),
+            disk_bytes: shared.store.disk_bytes(),
+            kernel: kernels::kernel_name().into(),
+        }
+    }
+
+    fn compact(&self) -> Result<(), IndexError> {
+        self.shared.rebuild();
+        Ok(())
+    }
+
+    fn backup(&self, folder: &Path) -> Result<usize, IndexError> {
+        self.shared.store.backup(folder)
+    }
+}

@@ -1,0 +1,140 @@
+//! Searching: from a request to hits.
+
+use super::{EmbeddedIndex, Shared};
+use crate::{
+    Example, Filter, Hit, IndexError, SearchRequest,
+    memory::{Question, Scored},
+    store::Record,
+};
+
+/// Times that a search is answered anew because one of its hits was deleted before it could be read.
+const RETRIES: usize = 3;
+
+/// The best slots after the offset, with their row numbers.
+pub(super) type Found = (Vec<Scored>, Vec<u64>);
+
+impl EmbeddedIndex {
+    pub(super) fn answer(&self, request: &SearchRequest) -> Result<Vec<Hit>, IndexError> {
+        let question = self.shared.question(request)?;
+        let found = self.shared.find(&question);
+        self.note(&question);
+        self.shared.hits(&question, found)
+    }
+
+    pub(super) fn answer_many(&self, requests: &[SearchRequest]) -> Result<Vec<Vec<Hit>>, IndexError> {
+        let questions: Vec<Question> =
+            requests.iter().map(|request| self.shared.question(request)).collect::<Result<_, _>>()?;
+        let mut answers = Vec::with_capacity(questions.len());
+        for some in questions.chunks(super::batch::TOGETHER) {
+            let found = self.shared.find_together(&some.iter().collect::<Vec<_>>());
+            for (question, found) in some.iter().zip(found) {
+                self.note(question);
+                answers.push(self.shared.hits(question, found)?);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+impl EmbeddedIndex {
+    fn note(&self, question: &Question) {
+        if !self.shared.memory.read().is_exact(question) {
+            self.prober.note(&self.shared.recall, question);
+        }
+    }
+}
+
+impl Shared {
+    /// Makes a request ready: its examples become one vector, and its filter finds its columns.
+    fn question(&self, request: &SearchRequest) -> Result<Question, IndexError> {
+        let mut excluded_rows = Vec::new();
+        let query = request.query(self.options.dim, |example| match example {
+            Example::Vector(vector) => Ok(vec![vector.clone()]),
+            Example::Item(id) => {
+                let item = self.store.get(id)?.ok_or_else(|| IndexError::NoSuchItem { id: id.clone() })?;
+                Ok(vec![item.vector])
+            }
+            Example::Product(id) => {
+                let rows = self.memory.read().rows_of_product(id);
+                let items = self.store.items(&rows)?;
+                if items.is_empty() {
+                    return Err(IndexError::NoSuchProduct { id: id.clone() });
+                }
+                Ok(items.into_iter().map(|item| item.vector).collect())
+            }
+        })?;
+        if request.exclude_examples {
+            for example in request.positive.iter().chain(&request.negative) {
+                if let Example::Item(id) = example {
+                    excluded_rows.extend(self.store.row_of(id)?);
+                }
+            }
+        }
+        if let Some(filter) = &request.filter {
+            self.ensure_columns(filter)?;
+        }
+        Ok(Question { query, request: request.clone(), excluded_rows })
+    }
+
+    fn ensure_columns(&self, filter: &Filter) -> Result<(), IndexError> {
+        if self.memory.read().missing_columns(filter).is_empty() {
+            return Ok(());
+        }
+        // Nothing is written meanwhile, so that store and memory agree; searches go on.
+        let _guard = self.writing.lock();
+        let built = {
+            let memory = self.memory.read();
+            let missing = memory.missing_columns(filter);
+            if missing.is_empty() {
+                return Ok(());
+            }
+            memory.build_columns(&self.store, missing)?
+        };
+        self.memory.write().insert_columns(built);
+        Ok(())
+    }
+
+    /// Answers a question, together with others that are asked at the same time.
+    fn find(&self, question: &Question) -> Found {
+        if self.memory.read().is_exact(question) {
+            self.batcher.run(question, |questions| self.find_together(questions))
+        } else {
+            self.find_together(&[question]).pop().unwrap_or_default()
+        }
+    }
+
+    fn find_together(&self, questions: &[&Question]) -> Vec<Found> {
+        let memory = self.memory.read();
+        let found = memory.search_many(questions, self.recall.effort()).into_iter().zip(questions);
+        found
+            .map(|(mut found, question)| {
+                found.drain(..question.request.offset.min(found.len()));
+                let rows = memory.row_numbers(&found);
+                (found, rows)
+            })
+            .collect()
+    }
+
+    /// The hits that were found, with what the store says about them.
+    fn hits(&self, question: &Question, found: Found) -> Result<Vec<Hit>, IndexError> {
+        let (mut scored, rows) = found;
+        let mut records = self.store.records(&rows)?;
+        for _ in 0..RETRIES {
+            if records.iter().all(Option::is_some) {
+                break;
+            }
+            // A hit was deleted on disk before memory heard of it. Once the writer is done, memory has.
+            drop(self.writing.lock());
+            let rows;
+            (scored, rows) = self.find(question);
+            records = self.store.records(&rows)?;
+        }
+        let found = scored.into_iter().zip(records);
+        Ok(found.filter_map(|(scored, record)| Some(hit(scored, record?))).collect())
+    }
+}
+
+fn hit(scored: Scored, record: Record) -> Hit {
+    let Record { id: item_id, product_id, metadata } = record;
+    Hit { item_id, product_id, score: scored.score, metadata }
+}
