@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::arch::Architecture;
-use crate::factorize::{FactorizeError, factorize, fold, is_factorized};
+use crate::factorize::{FactorizeError, to_dense};
 use crate::manifest::{FORMAT_VERSION, FileHash, Files, Lineage, Manifest, ManifestError, Precision};
 use crate::onnx;
 use crate::reference::{Reference, ReferenceError};
@@ -75,7 +75,7 @@ pub enum ExportError {
 pub fn write_model_dir(dir: impl AsRef<Path>, request: &ExportRequest<'_>) -> Result<Manifest, ExportError> {
     let dir = dir.as_ref();
     request.transform.validate()?;
-    let dense = dense_weights(&request.architecture, request.weights)?;
+    let dense = to_dense(&request.architecture, request.weights)?;
     check_sizes(request)?;
     let model = onnx::model(&request.architecture, &dense, &request.transform);
 
@@ -102,20 +102,6 @@ pub fn write_model_dir(dir: impl AsRef<Path>, request: &ExportRequest<'_>) -> Re
     };
     manifest.save(dir)?;
     Ok(manifest)
-}
-
-/// Dense weights, checked: complete, of the right shapes, nothing unknown.
-fn dense_weights(architecture: &Architecture, weights: &TensorMap) -> Result<TensorMap, FactorizeError> {
-    if is_factorized(architecture, weights) {
-        return fold(architecture, weights);
-    }
-    // Through the factorised form and back changes nothing that matters and checks everything.
-    let mut whole = architecture.clone();
-    match &mut whole {
-        Architecture::EfficientnetLite(net) => net.sub_blocks = 1,
-        Architecture::Vit(net) => net.sub_blocks = 1,
-    }
-    factorize(&whole, weights)
 }
 
 fn check_sizes(request: &ExportRequest<'_>) -> Result<(), ExportError> {

@@ -20,16 +20,20 @@ pub mod reference;
 pub mod transform;
 pub mod weights;
 
-pub use arch::{Architecture, ArchitectureError, EfficientNetLite, LiteVariant, MbConv, TensorSpec, Vit};
+pub use arch::{
+    Architecture, ArchitectureError, EfficientNetLite, LiteVariant, MbConv, Preset, ResNet, TensorSpec, Vit,
+    preset,
+};
 pub use cache::cache_dir;
 pub use export::{ExportError, ExportRequest, write_model_dir};
-pub use factorize::{FactorizeError, factorize, fold};
+pub use factorize::{FactorizeError, Inventory, WeightForm, factorize, fold, to_dense, to_factorized};
 pub use manifest::{
     Evaluation, FileHash, Files, Lineage, Manifest, ManifestError, Parity, Precision, sha256_file, sha256_hex,
 };
 pub use pca::{Pca, PcaError};
 pub use reference::{Reference, ReferenceError};
 pub use transform::{
-    DecodeError, DecodeLimits, Interpolation, Region, RgbImage8, Transform, TransformError, decode,
+    DecodeError, DecodeLimits, Interpolation, PixelScale, Region, RgbImage8, Transform, TransformError,
+    decode,
 };
 pub use weights::{Tensor, TensorMap, WeightsError, load_metadata, load_weights, save_safetensors};

@@ -4,7 +4,8 @@ mod common;
 
 use common::{golden_vits, with_prefix};
 use dfml_models::{
-    Architecture, EfficientNetLite, FactorizeError, LiteVariant, Tensor, TensorMap, factorize, fold,
+    Architecture, EfficientNetLite, FactorizeError, Inventory, LiteVariant, ResNet, Tensor, TensorMap, Vit,
+    WeightForm, arch, factorize, fold, to_dense, to_factorized,
 };
 
 /// Numbers that differ from each other everywhere, so that nothing can be swapped unnoticed.
@@ -128,21 +129,105 @@ fn what_the_embedding_does_not_need_is_dropped_and_what_it_does_is_missed() {
     assert_identical(&factorize(&architecture, &dense).unwrap(), &clean);
 
     let stem = dense.remove("_conv_stem.weight").unwrap();
-    let error = factorize(&architecture, &dense).unwrap_err();
-    assert!(matches!(&error, FactorizeError::Missing { name, .. } if name == "_conv_stem.weight"), "{error}");
+    let wrong = mismatch(factorize(&architecture, &dense));
+    assert_eq!(
+        wrong.missing.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>(),
+        ["_conv_stem.weight"]
+    );
     dense.insert("_conv_stem.weight".to_owned(), Tensor::new(vec![3, 32, 3, 3], stem.data.clone()));
-    let error = factorize(&architecture, &dense).unwrap_err();
-    assert!(
-        error.to_string().contains("[3, 32, 3, 3]") && error.to_string().contains("[32, 3, 3, 3]"),
-        "{error}"
-    );
-    dense.insert("_conv_stem.weight".to_owned(), stem);
     dense.insert("_blocks.16._bn2.weight".to_owned(), Tensor::full(vec![320], 1.0));
+    dense.insert("_blocks.16._bn2.bias".to_owned(), Tensor::full(vec![320], 1.0));
+    dense.remove("_bn1.bias");
     let error = factorize(&architecture, &dense).unwrap_err();
-    assert!(
-        matches!(&error, FactorizeError::Unexpected { name } if name == "_blocks.16._bn2.weight"),
-        "{error}"
-    );
-    let error = fold(&lite(LiteVariant::Lite0, 3, Some(4)), &clean).unwrap_err();
-    assert!(error.to_string().contains("embedding.weight"), "{error}");
+    let text = error.to_string();
+    for part in [
+        "[3, 32, 3, 3]",
+        "[32, 3, 3, 3]",
+        "_blocks.16._bn2.weight",
+        "_blocks.16._bn2.bias",
+        "_bn1.bias [1280]",
+    ] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+    let wrong = mismatch(Err(error));
+    assert_eq!((wrong.missing.len(), wrong.misshapen.len(), wrong.unexpected.len()), (1, 1, 2));
+    assert_eq!(wrong.dropped, ["_bn0.num_batches_tracked", "_fc.weight"]);
+    let wrong = mismatch(fold(&lite(LiteVariant::Lite0, 3, Some(4)), &clean));
+    assert_eq!(wrong.missing.len(), 2, "{wrong}");
+}
+
+fn mismatch(result: Result<TensorMap, FactorizeError>) -> Inventory {
+    match result {
+        Err(FactorizeError::Mismatch(inventory)) => *inventory,
+        other => panic!("not a mismatch: {other:?}"),
+    }
+}
+
+fn resnet(sub_blocks: usize, embedding_dim: Option<usize>) -> Architecture {
+    Architecture::Resnet(ResNet { blocks: [1, 2, 1, 1], width: 8, sub_blocks, embedding_dim })
+}
+
+#[test]
+fn a_resnet_comes_back_bit_for_bit_and_is_cut_between_its_last_two_convolutions() {
+    for architecture in [resnet(2, None), resnet(4, Some(5)), resnet(1, None)] {
+        let dense = numbered(&architecture);
+        let factorized = factorize(&architecture, &dense).unwrap();
+        assert_identical(&fold(&architecture, &factorized).unwrap(), &dense);
+    }
+    let dense = numbered(&resnet(2, None));
+    let factorized = factorize(&resnet(2, None), &dense).unwrap();
+    let second = &factorized["layer2.1.sub2.conv2.weight"];
+    assert_eq!(second.shape, [8, 16, 3, 3]);
+    assert_eq!(second.data[..], dense["layer2.1.conv2.weight"].data[8 * 16 * 9..]);
+    assert_eq!(factorized["layer2.1.sub1.conv3.weight"].shape, [64, 8, 1, 1]);
+    assert_eq!(factorized["layer2.1.sub1.bn2.running_var"].shape, [8]);
+    for shared in ["layer2.1.conv1.weight", "layer2.1.bn3.bias", "layer2.0.downsample.0.weight"] {
+        assert!(factorized.contains_key(shared), "{shared} is shared");
+    }
+    assert_eq!(resnet(2, None).gate_tensors().len(), 5);
+}
+
+/// Weights in either form go in, the wanted form comes out, routers and all.
+#[test]
+fn either_form_goes_in() {
+    for architecture in [resnet(2, None), lite(LiteVariant::Lite0, 3, None)] {
+        let dense = numbered(&architecture);
+        let mut factorized = factorize(&architecture, &dense).unwrap();
+        let gates: TensorMap = architecture
+            .gate_tensors()
+            .into_iter()
+            .map(|gate| (gate.name, Tensor::full(gate.shape, 0.5)))
+            .collect();
+        let mut gated = dense.clone();
+        gated.extend(gates.clone());
+        factorized.extend(gates);
+        assert_identical(&to_factorized(&architecture, &gated).unwrap(), &factorized);
+        assert_identical(&to_factorized(&architecture, &factorized).unwrap(), &factorized);
+        assert_identical(&to_dense(&architecture, &gated).unwrap(), &dense);
+        assert_identical(&to_dense(&architecture, &factorized).unwrap(), &dense);
+        assert_eq!(Inventory::of(&architecture, &factorized).form, WeightForm::Factorized);
+    }
+}
+
+/// Names and shapes alone tell which network a file is of.
+#[test]
+fn a_network_is_recognised_by_its_tensors() {
+    let vit = Architecture::Vit(Vit { depth: 2, sub_blocks: 3, ..Vit::deit_small_distilled() });
+    for architecture in [vit, resnet(4, Some(5)), lite(LiteVariant::Lite2, 3, Some(6))] {
+        let dense = numbered(&architecture);
+        let k = architecture.sub_blocks();
+        assert_eq!(arch::infer(&dense, k, None).unwrap(), architecture);
+        // A factorised file brings its own K.
+        let factorized = factorize(&architecture, &dense).unwrap();
+        assert_eq!(arch::infer(&factorized, 1, None).unwrap(), architecture);
+    }
+    for (architecture, golden) in golden_vits() {
+        let Architecture::Vit(net) = &architecture else { panic!("not a ViT") };
+        let dense = with_prefix(&golden, "dense.");
+        let error = arch::infer(&dense, 3, None).unwrap_err().to_string();
+        assert!(net.dim.is_multiple_of(64) || error.contains("how many heads"), "{error}");
+        assert_eq!(arch::infer(&dense, 3, Some(net.heads)).unwrap(), architecture);
+    }
+    let error = arch::infer(&TensorMap::from([("a.b".to_owned(), Tensor::full(vec![1], 0.0))]), 3, None);
+    assert!(error.unwrap_err().to_string().contains("a.b"));
 }

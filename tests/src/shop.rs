@@ -109,6 +109,7 @@ pub fn write_model(folder: &std::path::Path) {
         mlp_hidden: 64,
         distilled: false,
         sub_blocks: 1,
+        embedding_dim: None,
     });
     let request = ExportRequest {
         name: "tiny-random".to_owned(),

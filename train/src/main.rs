@@ -1,5 +1,7 @@
 //! `dfml-train`: trains factorised embedding networks.
 
+mod commands;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -18,6 +20,7 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:
   dfml-train fit --config configs/train/demo.toml --data CATALOGUE --weights efficientnet-lite0.pth --out runs/demo
+  dfml-train convert deit_small_distilled_patch16_224.pth deit-s.safetensors
   dfml verify runs/demo/model        # proves the export against libtorch's embeddings
   dfml serve --model runs/demo/model --catalogue STORE
 
@@ -27,6 +30,7 @@ Exit codes: 0 done, 1 an error (printed), 2 wrong usage.";
 enum Command {
     /// Train from pretrained weights; writes OUT/checkpoint.safetensors, OUT/metrics.json and OUT/model/.
     Fit(FitArgs),
+    Convert(commands::convert::Args),
 }
 
 #[derive(clap::Args)]
@@ -56,8 +60,11 @@ struct FitArgs {
 
 fn main() -> ExitCode {
     keep_freed_memory();
-    let Command::Fit(args) = Cli::parse().command;
-    match run(args) {
+    let result = match Cli::parse().command {
+        Command::Fit(args) => run(args),
+        Command::Convert(args) => commands::convert::run(&args),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("dfml-train: {error:#}");

@@ -3,8 +3,8 @@
 mod golden_support;
 
 use dfml_train::loss::ProxyAnchor;
-use dfml_train::nn::vit::{Form, Streams, VitNetwork, VitOptions};
-use dfml_train::nn::{Network, l2_normalize};
+use dfml_train::nn::vit::{Streams, VitNetwork};
+use dfml_train::nn::{Form, Network, NetworkOptions, l2_normalize};
 use dfml_train::trainer::{AdamW, AdamWOptions, ParamGroup};
 use golden_support::{Golden, assert_close, networks, total};
 use tch::{Device, Kind, Tensor};
@@ -15,7 +15,7 @@ const LEARNING_RATE: f64 = 1e-4;
 const GAP_WEIGHT: f64 = 1e-5 / 12.0;
 
 fn network(golden: &Golden, prefixes: &[&str], form: Form) -> VitNetwork {
-    let options = VitOptions { gap_weight: GAP_WEIGHT, form, ..VitOptions::default() };
+    let options = NetworkOptions { gap_weight: GAP_WEIGHT, form, ..NetworkOptions::default() };
     VitNetwork::new(golden.architecture(), &golden.weights(prefixes), options, Device::Cpu).unwrap()
 }
 
@@ -42,9 +42,10 @@ fn objective(golden: &Golden, network: &VitNetwork) -> Objective {
     let proxy_anchor = ProxyAnchor::from_proxies(proxies, 0.1, 32.0);
     let labels = golden.get("input.y");
     let out = network.forward_train(golden.get("input.x"));
-    let full = proxy_anchor.forward(&out.full, labels);
-    let routed = proxy_anchor.forward(&out.routed, labels);
-    let apart = (&out.routed - out.full.detach()).square().sum_dim_intlist(1i64, false, Kind::Float).sqrt();
+    let (m1, m2) = (&out.full.embedding, &out.routed.embedding);
+    let full = proxy_anchor.forward(m1, labels);
+    let routed = proxy_anchor.forward(m2, labels);
+    let apart = (m2 - m1.detach()).square().sum_dim_intlist(1i64, false, Kind::Float).sqrt();
     let distill = apart.sum(Kind::Float) * 0.1 + out.gap;
     let total = &full + &routed * 0.5 + &distill * 0.5;
     Objective { full, routed, distill, total, proxy_anchor }
@@ -72,8 +73,8 @@ fn a_dense_file_gives_the_same_network_as_its_conversion() {
 fn both_streams_routes_and_gaps_are_the_official_ones() {
     each_network_and_form(|golden, network| {
         let Streams { full, routed, gaps, routes } = network.forward_streams(golden.get("input.x"));
-        golden.check("train.m1", &full, VALUES);
-        golden.check("train.m2", &routed, VALUES);
+        golden.check("train.m1", &full.embedding, VALUES);
+        golden.check("train.m2", &routed.embedding, VALUES);
         let of = |half: usize| Tensor::stack(&routes.iter().skip(half).step_by(2).collect::<Vec<_>>(), 0);
         assert_eq!(of(0), *golden.get("train.route_attn"), "{}", golden.name);
         assert_eq!(of(1), *golden.get("train.route_mlp"), "{}", golden.name);

@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ArchitectureError, TensorSpec};
-
-/// Added to the variance in every batch normalisation of the network.
-pub const BATCH_NORM_EPS: f32 = 1e-3;
+use super::{ArchitectureError, TensorSpec, push_batch_norm, push_embedding};
 
 const STEM_CHANNELS: usize = 32;
 const HEAD_CHANNELS: usize = 1280;
@@ -100,10 +97,10 @@ pub struct MbConv {
 }
 
 impl MbConv {
-    /// Whether the block is split in `sub_blocks` parts: it must expand, to a width that they divide.
-    /// A block that is not stays dense and shared, and has no router.
+    /// Whether the block is split in `sub_blocks` parts: all are but the first, which does not expand. That one stays
+    /// dense and shared, and has no router.
     pub fn is_factorized(&self, sub_blocks: usize) -> bool {
-        sub_blocks > 1 && self.expand && self.expanded_channels.is_multiple_of(sub_blocks)
+        sub_blocks > 1 && self.expand
     }
 
     /// Start of the block's tensor names: `_blocks.{index}`.
@@ -115,19 +112,12 @@ impl MbConv {
         let (p, e) = (self.prefix(), self.expanded_channels);
         if self.expand {
             out.push(TensorSpec::new(format!("{p}._expand_conv.weight"), &[e, self.in_channels, 1, 1]));
-            push_norm(out, &format!("{p}._bn0"), e);
+            push_batch_norm(out, &format!("{p}._bn0"), e);
         }
         out.push(TensorSpec::new(format!("{p}._depthwise_conv.weight"), &[e, 1, self.kernel, self.kernel]));
-        push_norm(out, &format!("{p}._bn1"), e);
+        push_batch_norm(out, &format!("{p}._bn1"), e);
         out.push(TensorSpec::new(format!("{p}._project_conv.weight"), &[self.out_channels, e, 1, 1]));
-        push_norm(out, &format!("{p}._bn2"), self.out_channels);
-    }
-}
-
-/// The four tensors of a batch normalisation over `channels`.
-fn push_norm(out: &mut Vec<TensorSpec>, prefix: &str, channels: usize) {
-    for part in ["weight", "bias", "running_mean", "running_var"] {
-        out.push(TensorSpec::new(format!("{prefix}.{part}"), &[channels]));
+        push_batch_norm(out, &format!("{p}._bn2"), self.out_channels);
     }
 }
 
@@ -152,6 +142,9 @@ impl SamePadding {
 }
 
 impl EfficientNetLite {
+    /// Added to the variance in every batch normalisation of the network.
+    pub const BATCH_NORM_EPS: f32 = 1e-3;
+
     /// The dense EfficientNet-Lite0 without embedding layer: what the published weights are for.
     pub fn lite0() -> EfficientNetLite {
         EfficientNetLite { variant: LiteVariant::Lite0, sub_blocks: 1, embedding_dim: None }
@@ -208,28 +201,24 @@ impl EfficientNetLite {
         if self.embedding_dim == Some(0) {
             return Err(ArchitectureError::new("embedding_dim is 0"));
         }
-        if self.sub_blocks > 1 && !self.blocks().iter().any(|block| block.is_factorized(self.sub_blocks)) {
-            let reason = format!("no block's expanded width can be split in {} sub-blocks", self.sub_blocks);
-            return Err(ArchitectureError::new(reason));
-        }
-        Ok(())
+        self.blocks().iter().filter(|block| block.is_factorized(self.sub_blocks)).try_for_each(|block| {
+            let width = format!("the expanded width of {}", block.prefix());
+            ArchitectureError::unless_divides(self.sub_blocks, &width, block.expanded_channels)
+        })
     }
 
     /// The tensors of the dense network, with the embedding layer if there is one.
     pub fn dense_tensors(&self) -> Vec<TensorSpec> {
         let blocks = self.blocks();
         let mut out = vec![TensorSpec::new("_conv_stem.weight", &[STEM_CHANNELS, 3, 3, 3])];
-        push_norm(&mut out, "_bn0", STEM_CHANNELS);
+        push_batch_norm(&mut out, "_bn0", STEM_CHANNELS);
         for block in &blocks {
             block.dense_tensors(&mut out);
         }
         let last = blocks.last().map_or(STEM_CHANNELS, |block| block.out_channels);
         out.push(TensorSpec::new("_conv_head.weight", &[HEAD_CHANNELS, last, 1, 1]));
-        push_norm(&mut out, "_bn1", HEAD_CHANNELS);
-        if let Some(dim) = self.embedding_dim {
-            out.push(TensorSpec::new("embedding.weight", &[dim, HEAD_CHANNELS]));
-            out.push(TensorSpec::new("embedding.bias", &[dim]));
-        }
+        push_batch_norm(&mut out, "_bn1", HEAD_CHANNELS);
+        push_embedding(&mut out, self.embedding_dim, HEAD_CHANNELS);
         out
     }
 
@@ -300,5 +289,11 @@ mod tests {
         assert!(bad.validate().unwrap_err().to_string().contains("sub_blocks"));
         let bad = EfficientNetLite { sub_blocks: 7919, ..EfficientNetLite::lite0() };
         assert!(bad.validate().unwrap_err().to_string().contains("7919"));
+        let bad = EfficientNetLite { sub_blocks: 5, ..EfficientNetLite::lite0() };
+        let text = bad.validate().unwrap_err().to_string();
+        assert!(
+            text.contains("sub_blocks (5) does not divide the expanded width of _blocks.1 (96)"),
+            "{text}"
+        );
     }
 }

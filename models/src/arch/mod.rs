@@ -1,11 +1,18 @@
 //! What networks there are: sizes, tensor names and shapes. No computation.
 
+pub mod cost;
 mod efficientnet_lite;
+mod infer;
+mod presets;
+mod resnet;
 mod vit;
 
 use serde::{Deserialize, Serialize};
 
-pub use efficientnet_lite::{BATCH_NORM_EPS, EfficientNetLite, LiteVariant, MbConv, SamePadding};
+pub use efficientnet_lite::{EfficientNetLite, LiteVariant, MbConv, SamePadding};
+pub use infer::infer;
+pub use presets::{Preset, preset, preset_names};
+pub use resnet::{Bottleneck, ResNet};
 pub use vit::{LAYER_NORM_EPS, Vit};
 
 /// Added to the sum of squares before the root when an embedding is brought to unit length.
@@ -19,6 +26,8 @@ pub enum Architecture {
     EfficientnetLite(EfficientNetLite),
     /// A vision transformer (ViT or DeiT).
     Vit(Vit),
+    /// A residual network of bottlenecks (ResNet-50).
+    Resnet(ResNet),
 }
 
 /// A tensor that a network needs: its name in the weight file, and its shape.
@@ -48,6 +57,19 @@ impl ArchitectureError {
     pub(crate) fn new(reason: impl Into<String>) -> ArchitectureError {
         ArchitectureError { reason: reason.into() }
     }
+
+    /// An error, with the numbers that would do, unless `sub_blocks` divides `whole`.
+    fn unless_divides(sub_blocks: usize, name: &str, whole: usize) -> Result<(), ArchitectureError> {
+        if sub_blocks > 0 && whole.is_multiple_of(sub_blocks) {
+            return Ok(());
+        }
+        let possible: Vec<String> =
+            (2..=whole.min(16)).filter(|k| whole.is_multiple_of(*k)).map(|k| k.to_string()).collect();
+        Err(ArchitectureError::new(format!(
+            "sub_blocks ({sub_blocks}) does not divide {name} ({whole}); possible are {}",
+            possible.join(", ")
+        )))
+    }
 }
 
 impl Architecture {
@@ -55,8 +77,38 @@ impl Architecture {
     pub fn embedding_dim(&self) -> usize {
         match self {
             Architecture::EfficientnetLite(net) => net.output_dim(),
-            Architecture::Vit(net) => net.dim,
+            Architecture::Vit(net) => net.output_dim(),
+            Architecture::Resnet(net) => net.output_dim(),
         }
+    }
+
+    /// Length of the features that an embedding layer works on.
+    pub fn features(&self) -> usize {
+        match self {
+            Architecture::EfficientnetLite(net) => net.head_channels(),
+            Architecture::Vit(net) => net.dim,
+            Architecture::Resnet(net) => net.features(),
+        }
+    }
+
+    /// Length of the linear embedding layer's output; `None` if there is no such layer.
+    pub fn embedding_layer(&self) -> Option<usize> {
+        match self {
+            Architecture::EfficientnetLite(net) => net.embedding_dim,
+            Architecture::Vit(net) => net.embedding_dim,
+            Architecture::Resnet(net) => net.embedding_dim,
+        }
+    }
+
+    /// The same network with another embedding layer, or none.
+    #[must_use]
+    pub fn with_embedding_layer(mut self, dim: Option<usize>) -> Architecture {
+        match &mut self {
+            Architecture::EfficientnetLite(net) => net.embedding_dim = dim,
+            Architecture::Vit(net) => net.embedding_dim = dim,
+            Architecture::Resnet(net) => net.embedding_dim = dim,
+        }
+        self
     }
 
     /// Number K of sub-blocks that a factorised block has; 1 means dense.
@@ -64,6 +116,27 @@ impl Architecture {
         match self {
             Architecture::EfficientnetLite(net) => net.sub_blocks,
             Architecture::Vit(net) => net.sub_blocks,
+            Architecture::Resnet(net) => net.sub_blocks,
+        }
+    }
+
+    /// The same network with blocks cut in `sub_blocks`; whether they can be is for [`validate`](Self::validate).
+    #[must_use]
+    pub fn with_sub_blocks(mut self, sub_blocks: usize) -> Architecture {
+        match &mut self {
+            Architecture::EfficientnetLite(net) => net.sub_blocks = sub_blocks,
+            Architecture::Vit(net) => net.sub_blocks = sub_blocks,
+            Architecture::Resnet(net) => net.sub_blocks = sub_blocks,
+        }
+        self
+    }
+
+    /// Number of blocks, cut or not.
+    pub fn depth(&self) -> usize {
+        match self {
+            Architecture::EfficientnetLite(net) => net.blocks().len(),
+            Architecture::Vit(net) => net.depth,
+            Architecture::Resnet(net) => net.blocks.iter().sum(),
         }
     }
 
@@ -72,6 +145,7 @@ impl Architecture {
         match self {
             Architecture::EfficientnetLite(net) => net.validate(),
             Architecture::Vit(net) => net.validate(),
+            Architecture::Resnet(net) => net.validate(),
         }
     }
 
@@ -80,6 +154,7 @@ impl Architecture {
         match self {
             Architecture::EfficientnetLite(net) => net.dense_tensors(),
             Architecture::Vit(net) => net.dense_tensors(),
+            Architecture::Resnet(net) => net.dense_tensors(),
         }
     }
 
@@ -89,6 +164,31 @@ impl Architecture {
         match self {
             Architecture::EfficientnetLite(net) => net.gate_tensors(),
             Architecture::Vit(net) => net.gate_tensors(),
+            Architecture::Resnet(net) => net.gate_tensors(),
         }
+    }
+
+    /// Weight and bias of the classifier that a pretrained file may hold beside what the embedding depends on.
+    pub fn classifier_tensors(&self) -> [&'static str; 2] {
+        match self {
+            Architecture::EfficientnetLite(_) => ["_fc.weight", "_fc.bias"],
+            Architecture::Vit(_) => ["head.weight", "head.bias"],
+            Architecture::Resnet(_) => ["fc.weight", "fc.bias"],
+        }
+    }
+}
+
+/// The four tensors of a batch normalisation over `channels`.
+fn push_batch_norm(out: &mut Vec<TensorSpec>, prefix: &str, channels: usize) {
+    for part in ["weight", "bias", "running_mean", "running_var"] {
+        out.push(TensorSpec::new(format!("{prefix}.{part}"), &[channels]));
+    }
+}
+
+/// The two tensors of the embedding layer, if there is one.
+fn push_embedding(out: &mut Vec<TensorSpec>, dim: Option<usize>, features: usize) {
+    if let Some(dim) = dim {
+        out.push(TensorSpec::new("embedding.weight", &[dim, features]));
+        out.push(TensorSpec::new("embedding.bias", &[dim]));
     }
 }

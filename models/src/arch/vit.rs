@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ArchitectureError, TensorSpec};
+use super::{ArchitectureError, TensorSpec, push_embedding};
 
 /// Added to the variance in every layer normalisation of the network.
 pub const LAYER_NORM_EPS: f32 = 1e-6;
 
-/// A vision transformer whose embedding is its class token after the last normalisation; where `distilled`,
-/// the mean of the class and distillation tokens.
+/// A vision transformer whose features are its class token after the last normalisation; where `distilled`,
+/// the mean of the class and distillation tokens. Without an embedding layer they are the embedding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vit {
@@ -16,7 +16,7 @@ pub struct Vit {
     pub image_size: usize,
     /// Side of a square patch in pixels.
     pub patch_size: usize,
-    /// Length of a token, and so of the embedding.
+    /// Length of a token, and so of the features.
     pub dim: usize,
     /// Number of blocks.
     pub depth: usize,
@@ -28,6 +28,9 @@ pub struct Vit {
     pub distilled: bool,
     /// Number K of sub-blocks of every attention and every MLP; 1 means dense.
     pub sub_blocks: usize,
+    /// Length of the linear embedding layer on the features; without it the features are the embedding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_dim: Option<usize>,
 }
 
 impl Vit {
@@ -42,7 +45,13 @@ impl Vit {
             mlp_hidden: 1536,
             distilled: true,
             sub_blocks: 1,
+            embedding_dim: None,
         }
+    }
+
+    /// Length of the embedding.
+    pub fn output_dim(&self) -> usize {
+        self.embedding_dim.unwrap_or(self.dim)
     }
 
     /// Number of patches.
@@ -71,6 +80,7 @@ impl Vit {
             ("heads", self.heads),
             ("mlp_hidden", self.mlp_hidden),
             ("sub_blocks", self.sub_blocks),
+            ("embedding_dim", self.embedding_dim.unwrap_or(1)),
         ];
         if let Some((name, _)) = numbers.iter().find(|(_, value)| *value == 0) {
             return Err(ArchitectureError::new(format!("{name} is 0")));
@@ -78,8 +88,6 @@ impl Vit {
         let divides = [
             ("patch_size", self.patch_size, "image_size", self.image_size),
             ("heads", self.heads, "dim", self.dim),
-            ("sub_blocks", self.sub_blocks, "heads", self.heads),
-            ("sub_blocks", self.sub_blocks, "mlp_hidden", self.mlp_hidden),
         ];
         for (part_name, part, whole_name, whole) in divides {
             if whole % part != 0 {
@@ -87,7 +95,8 @@ impl Vit {
                 return Err(ArchitectureError::new(reason));
             }
         }
-        Ok(())
+        ArchitectureError::unless_divides(self.sub_blocks, "heads", self.heads)?;
+        ArchitectureError::unless_divides(self.sub_blocks, "mlp_hidden", self.mlp_hidden)
     }
 
     /// The tensors of the dense network (timm's names).
@@ -113,6 +122,7 @@ impl Vit {
             push_layer_norm(&mut out, &format!("blocks.{block}.norm2"), dim);
         }
         push_layer_norm(&mut out, "norm", dim);
+        push_embedding(&mut out, self.embedding_dim, dim);
         out
     }
 

@@ -1,8 +1,10 @@
 //! Writing networks as ONNX, from the architecture and its dense weights.
 
+mod conv_net;
 mod efficientnet_lite;
 mod graph;
 mod proto;
+mod resnet;
 mod vit;
 
 use prost::Message;
@@ -22,6 +24,7 @@ pub(crate) fn model(architecture: &Architecture, dense: &TensorMap, transform: &
     let graph = match architecture {
         Architecture::EfficientnetLite(net) => efficientnet_lite::graph(net, dense, height, width),
         Architecture::Vit(net) => vit::graph(net, dense),
+        Architecture::Resnet(net) => resnet::graph(net, dense, height, width),
     };
     proto::model(graph).encode_to_vec()
 }
@@ -31,7 +34,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::arch::{EfficientNetLite, Vit};
+    use crate::arch::{EfficientNetLite, ResNet, Vit};
     use crate::weights::Tensor;
 
     fn written(architecture: &Architecture, transform: &Transform) -> proto::GraphProto {
@@ -72,8 +75,23 @@ mod tests {
             assert_eq!((count("Conv"), count("Clip"), count("Add")), (49, 33, 9 + 1));
         }
         for distilled in [false, true] {
-            let net = Vit { distilled, depth: 2, dim: 12, mlp_hidden: 24, ..Vit::deit_small_distilled() };
+            let embedding_dim = distilled.then_some(5);
+            let net = Vit {
+                distilled,
+                embedding_dim,
+                depth: 2,
+                dim: 12,
+                mlp_hidden: 24,
+                ..Vit::deit_small_distilled()
+            };
             assert_well_formed(&written(&Architecture::Vit(net), &Transform::imagenet(224, 224)));
+        }
+        for embedding_dim in [None, Some(16)] {
+            let net = ResNet { width: 8, embedding_dim, ..ResNet::resnet50() };
+            let graph = written(&Architecture::Resnet(net), &Transform::imagenet(64, 64));
+            assert_well_formed(&graph);
+            let count = |op: &str| graph.node.iter().filter(|node| node.op_type == op).count();
+            assert_eq!((count("Conv"), count("Relu"), count("Add")), (53, 49, 16 + 1));
         }
     }
 }

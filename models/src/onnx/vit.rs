@@ -3,6 +3,7 @@
 //! Queries, keys and values come from one product; each is reshaped to heads and goes through plain attention.
 //! The last block computes only the tokens that the embedding reads.
 
+use super::conv_net::embed;
 use super::graph::{Conv, GraphBuilder, Pads, Value};
 use super::proto::{GraphProto, int_attribute, ints_attribute};
 use crate::arch::{LAYER_NORM_EPS, Vit};
@@ -17,7 +18,11 @@ pub(super) fn graph(net: &Vit, weights: &TensorMap) -> GraphProto {
         x = writer.block(block, &x);
     }
     let rows = writer.read_out(&x);
-    writer.graph.finish(&rows, net.dim)
+    let rows = match net.embedding_dim {
+        Some(_) => embed(&mut writer.graph, weights, &rows),
+        None => rows,
+    };
+    writer.graph.finish(&rows, net.output_dim())
 }
 
 struct Writer<'a> {

@@ -34,6 +34,31 @@ pub struct Transform {
     pub std: [f32; 3],
 }
 
+/// The scale of pixel values that pretrained weights expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PixelScale {
+    /// ImageNet's mean and standard deviation per channel: DeiT, ResNet.
+    Imagenet,
+    /// From -1 to 1, `(x - 127.5) / 127.5`: the ViTs of timm.
+    Half,
+    /// `(x - 127) / 128`: EfficientNet-Lite.
+    Lite,
+}
+
+impl PixelScale {
+    /// Mean and standard deviation of each channel on the scale 0 to 255.
+    pub fn mean_std(self) -> ([f32; 3], [f32; 3]) {
+        match self {
+            PixelScale::Imagenet => {
+                ([0.485 * 255.0, 0.456 * 255.0, 0.406 * 255.0], [0.229 * 255.0, 0.224 * 255.0, 0.225 * 255.0])
+            }
+            PixelScale::Half => ([127.5; 3], [127.5; 3]),
+            PixelScale::Lite => ([127.0; 3], [128.0; 3]),
+        }
+    }
+}
+
 /// A transform whose numbers do not make sense.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("the image transform does not work out: {reason}")]
@@ -46,30 +71,29 @@ pub struct TransformError {
 const MAX_SIDE: u32 = 4096;
 
 impl Transform {
-    /// EfficientNet-Lite's own: pixels become (x - 127) / 128. Square crop of `crop` pixels, the short side
-    /// resized to 8/7 of it (256 for 224).
-    pub fn efficientnet_lite(crop: u32) -> Transform {
-        Transform {
-            resize_short: crop + crop / 7,
-            crop_height: crop,
-            crop_width: crop,
-            interpolation: Interpolation::BilinearAntialias,
-            mean: [127.0; 3],
-            std: [128.0; 3],
-        }
-    }
-
-    /// The usual evaluation transform on ImageNet: short side `resize_short`, square crop, ImageNet's mean and
-    /// standard deviation.
-    pub fn imagenet(resize_short: u32, crop: u32) -> Transform {
+    /// The usual evaluation transform: the short side resized to `resize_short`, a square crop of `crop` pixels.
+    pub fn square(resize_short: u32, crop: u32, scale: PixelScale) -> Transform {
+        let (mean, std) = scale.mean_std();
         Transform {
             resize_short,
             crop_height: crop,
             crop_width: crop,
             interpolation: Interpolation::BilinearAntialias,
-            mean: [0.485 * 255.0, 0.456 * 255.0, 0.406 * 255.0],
-            std: [0.229 * 255.0, 0.224 * 255.0, 0.225 * 255.0],
+            mean,
+            std,
         }
+    }
+
+    /// EfficientNet-Lite's own: pixels become (x - 127) / 128. Square crop of `crop` pixels, the short side
+    /// resized to 8/7 of it (256 for 224).
+    pub fn efficientnet_lite(crop: u32) -> Transform {
+        Transform::square(crop + crop / 7, crop, PixelScale::Lite)
+    }
+
+    /// The usual evaluation transform on ImageNet: short side `resize_short`, square crop, ImageNet's mean and
+    /// standard deviation.
+    pub fn imagenet(resize_short: u32, crop: u32) -> Transform {
+        Transform::square(resize_short, crop, PixelScale::Imagenet)
     }
 
     /// Checks that the numbers make sense: sides from 1 to 4096, a crop no larger than the resized image,

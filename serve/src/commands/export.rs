@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use dfml_index::sop::SopList;
 use dfml_models::{
-    Architecture, EfficientNetLite, ExportRequest, Lineage, LiteVariant, TensorMap, Transform, Vit,
-    load_weights, sha256_file, write_model_dir,
+    Architecture, ExportRequest, Lineage, Preset, TensorMap, Transform, load_weights, preset, sha256_file,
+    write_model_dir,
 };
 use dfml_serve::{bulk::fit_embedding, settings::Settings};
 
@@ -19,14 +19,15 @@ use super::{Done, interrupt::Interrupt, options::EngineArgs, progress::Progress}
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   dfml export --weights efficientnet-lite0.pth --fit-embedding Ebay_train.txt --dim 384 --out model
-  dfml export --weights deit_small_distilled.pth --arch deit-small-distilled --out model")]
+  dfml export --weights deit_small_distilled.pth --arch deit_small_distilled_patch16_224 --out model")]
 pub(super) struct Args {
     /// Weight file: .safetensors, or PyTorch .pth.
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
-    /// The network that the weights are for.
-    #[arg(long, value_enum, default_value_t = Arch::EfficientnetLite0)]
-    arch: Arch,
+    /// The network that the weights are for, by timm's name: efficientnet_lite0, deit_small_distilled_patch16_224,
+    /// vit_base_patch16_224, resnet50 ...
+    #[arg(long, value_name = "NAME", value_parser = network, default_value = "efficientnet_lite0")]
+    arch: Preset,
     /// List of images (columns image_id class_id super_class_id path) whose features the embedding layer is fitted to.
     #[arg(long, value_name = "LIST")]
     fit_embedding: Option<PathBuf>,
@@ -52,55 +53,25 @@ pub(super) struct Args {
     engine: EngineArgs,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Arch {
-    EfficientnetLite0,
-    EfficientnetLite1,
-    EfficientnetLite2,
-    EfficientnetLite3,
-    EfficientnetLite4,
-    DeitSmallDistilled,
-}
-
-impl Arch {
-    fn architecture(self, weights: &TensorMap) -> Architecture {
-        let variant = match self {
-            Self::EfficientnetLite0 => LiteVariant::Lite0,
-            Self::EfficientnetLite1 => LiteVariant::Lite1,
-            Self::EfficientnetLite2 => LiteVariant::Lite2,
-            Self::EfficientnetLite3 => LiteVariant::Lite3,
-            Self::EfficientnetLite4 => LiteVariant::Lite4,
-            Self::DeitSmallDistilled => return Architecture::Vit(Vit::deit_small_distilled()),
-        };
-        // A file that was trained with an embedding layer carries it along.
-        let embedding_dim = weights.get("embedding.weight").and_then(|tensor| tensor.shape.first().copied());
-        Architecture::EfficientnetLite(EfficientNetLite {
-            variant,
-            embedding_dim,
-            ..EfficientNetLite::lite0()
-        })
-    }
+/// A network by timm's name.
+fn network(name: &str) -> Result<Preset, String> {
+    preset(name).map_err(|error| error.reason)
 }
 
 impl Args {
-    fn transform(&self, architecture: &Architecture) -> Transform {
-        let transform = match architecture {
-            Architecture::EfficientnetLite(net) => {
-                Transform::efficientnet_lite(self.crop.unwrap_or_else(|| net.variant.native_resolution()))
-            }
-            Architecture::Vit(net) => {
-                let crop = self.crop.unwrap_or_else(|| u32::try_from(net.image_size).unwrap_or(u32::MAX));
-                Transform::imagenet(crop.saturating_add(crop / 7), crop)
-            }
-        };
-        Transform { resize_short: self.resize_short.unwrap_or(transform.resize_short), ..transform }
+    fn transform(&self) -> Transform {
+        let crop = self.crop.unwrap_or(self.arch.image_size);
+        let resize_short = self.resize_short.unwrap_or_else(|| crop.saturating_add(crop / 7));
+        Transform::square(resize_short, crop, self.arch.scale)
     }
 }
 
 pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
     let mut weights = load_weights(&args.weights)?;
-    let mut architecture = args.arch.architecture(&weights);
-    let transform = args.transform(&architecture);
+    // A file that was trained with an embedding layer carries it along.
+    let embedding_dim = weights.get("embedding.weight").and_then(|tensor| tensor.shape.first().copied());
+    let mut architecture = args.arch.architecture.clone().with_embedding_layer(embedding_dim);
+    let transform = args.transform();
     let mut lineage = Lineage {
         weights_sha256: sha256_file(&args.weights)?,
         data_sha256: None,
@@ -149,7 +120,7 @@ fn fit(
     list: &Path,
 ) -> anyhow::Result<Option<(Architecture, TensorMap)>> {
     let Architecture::EfficientnetLite(net) = architecture else {
-        bail!("--fit-embedding needs a network with an embedding layer; a vision transformer has none");
+        bail!("--fit-embedding is for EfficientNet-Lite only");
     };
     if net.embedding_dim.is_some() {
         bail!(

@@ -26,6 +26,7 @@ pub(crate) fn architecture() -> Architecture {
         mlp_hidden: 48,
         distilled: false,
         sub_blocks: 1,
+        embedding_dim: None,
     })
 }
 

@@ -4,6 +4,7 @@
 //! `[batch]` (int64, `0..classes`) to a scalar. A batch that holds nothing to learn from (no two images of one class,
 //! or one class only, for the losses that compare images) gives 0 with a zero gradient, never NaN.
 
+mod accuracy;
 mod contrastive;
 mod margin;
 mod multi_similarity;
@@ -19,6 +20,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
+pub use accuracy::Accuracy;
 pub use contrastive::{Contrastive, ContrastiveConfig};
 pub use margin::{Margin, MarginConfig};
 pub use multi_similarity::{MultiSimilarity, MultiSimilarityConfig};

@@ -1,10 +1,12 @@
 //! Softmax cross-entropy on a linear classifier.
 
+use dfml_models::{Architecture, TensorMap};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use super::EmbeddingLoss;
+use crate::nn::params::from_host;
 
 /// Settings of [`Softmax`].
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -32,6 +34,24 @@ impl Softmax {
         let weight = (Tensor::randn([classes, dim], (Kind::Float, device)) * 0.02).set_requires_grad(true);
         let bias = Tensor::zeros([classes], (Kind::Float, device)).set_requires_grad(true);
         Self { weight, bias, config }
+    }
+
+    /// The classifier that a pretrained file of `architecture` holds, if it is for `classes` classes and features of the
+    /// network's own output length; None if there is no such.
+    pub fn pretrained(
+        config: SoftmaxConfig,
+        architecture: &Architecture,
+        weights: &TensorMap,
+        classes: usize,
+        device: Device,
+    ) -> Option<Self> {
+        let [weight, bias] = architecture.classifier_tensors().map(|name| weights.get(name));
+        let (weight, bias) = weight.zip(bias)?;
+        if weight.shape != [classes, architecture.embedding_dim()] || bias.shape != [classes] {
+            return None;
+        }
+        let [weight, bias] = [weight, bias].map(|host| from_host(host, device).set_requires_grad(true));
+        Some(Self { weight, bias, config })
     }
 
     /// Scores `[batch, classes]` of `embeddings` `[batch, dim]`.
@@ -62,6 +82,25 @@ impl EmbeddingLoss for Softmax {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dfml_models::preset;
+
+    #[test]
+    fn a_pretrained_classifier_is_taken_where_it_fits() {
+        let architecture = preset("resnet50").unwrap().architecture;
+        let host = |shape: Vec<usize>, value| dfml_models::Tensor::full(shape, value);
+        let weights = TensorMap::from([
+            ("fc.weight".to_owned(), host(vec![10, 2048], 0.5)),
+            ("fc.bias".to_owned(), host(vec![10], 0.25)),
+        ]);
+        let load = |architecture: &Architecture, classes| {
+            Softmax::pretrained(SoftmaxConfig::default(), architecture, &weights, classes, Device::Cpu)
+        };
+        let head = load(&architecture, 10).unwrap();
+        let x = Tensor::ones([1, 2048], (Kind::Float, Device::Cpu));
+        assert_eq!(head.logits(&x).double_value(&[0, 9]), 1024.25);
+        assert!(head.weight.requires_grad() && load(&architecture, 11).is_none());
+        assert!(load(&architecture.with_embedding_layer(Some(64)), 10).is_none());
+    }
 
     #[test]
     fn values_and_gradients_are_those_of_the_definition() {

@@ -2,21 +2,60 @@
 
 use tch::{Kind, Tensor};
 
-/// A router's decision for a batch.
+/// A router's decision for rows (images or tokens), in order and grouped by sub-block.
 #[derive(Debug)]
-pub struct Routing {
-    /// One-hot choice with the straight-through gradient of the softmax, `[batch, K]`.
-    pub gate: Tensor,
-    /// Chosen sub-block, 0-based int64 `[batch]`.
-    pub choice: Tensor,
+pub(super) struct Routing {
+    /// Probabilities `[rows, K]`, with gradient.
+    pub(super) soft: Tensor,
+    /// Chosen sub-block per row, 0-based int64 `[rows]`.
+    pub(super) choice: Tensor,
 }
 
-/// Routes `input` `[batch, features]` by the bias-free linear `weight` `[K, features]`: softmax, arg-max one-hot, and
-/// the straight-through gradient `(hard - soft).detach() + soft` (DFML, official code).
-pub fn route(input: &Tensor, weight: &Tensor) -> Routing {
-    let soft = input.matmul(&weight.transpose(0, 1)).softmax(-1, Kind::Float);
-    let choice = soft.argmax(-1, false);
-    let hard = choice.one_hot(soft.size()[1]).to_kind(Kind::Float);
-    let gate = (hard - &soft).detach() + soft;
-    Routing { gate, choice }
+impl Routing {
+    /// Routes `input` `[rows, features]` by the bias-free linear `weight` `[K, features]`: softmax and arg-max.
+    pub(super) fn new(input: &Tensor, weight: &Tensor) -> Self {
+        let soft = input.matmul(&weight.transpose(0, 1)).softmax(-1, Kind::Float);
+        let choice = tch::no_grad(|| soft.argmax(-1, false));
+        Self { soft, choice }
+    }
+
+    /// One-hot choice `[rows, K]` with the straight-through gradient `(hard - soft).detach() + soft` (DFML, official code).
+    pub(super) fn gate(&self) -> Tensor {
+        let hard = self.choice.one_hot(self.soft.size()[1]).to_kind(self.soft.kind());
+        (hard - &self.soft).detach() + &self.soft
+    }
+
+    /// Rows grouped by their choice.
+    pub(super) fn groups(&self) -> Groups {
+        Groups::new(&self.choice, self.soft.size()[1])
+    }
+}
+
+/// Rows grouped by their sub-block.
+#[derive(Debug)]
+pub(super) struct Groups {
+    /// Rows in order of sub-block.
+    pub(super) order: Tensor,
+    /// Where each row went.
+    pub(super) inverse: Tensor,
+    /// Rows per sub-block.
+    pub(super) counts: Vec<i64>,
+}
+
+impl Groups {
+    fn new(choice: &Tensor, k: i64) -> Self {
+        tch::no_grad(|| {
+            let order = choice.argsort_stable(true, 0, false);
+            let positions = Tensor::arange(choice.size()[0], (Kind::Int64, choice.device()));
+            let inverse = order.zeros_like().scatter(0, &order, &positions);
+            let counted = choice.bincount(None::<&Tensor>, k).to_device(tch::Device::Cpu);
+            let counts = (0..k).map(|k| counted.int64_value(&[k])).collect();
+            Self { order, inverse, counts }
+        })
+    }
+}
+
+/// Zero in value, `x` in gradient.
+pub(super) fn without_value(x: &Tensor) -> Tensor {
+    x - x.detach()
 }

@@ -11,8 +11,8 @@ use tch::{Device, Tensor};
 
 use crate::data::{Dataset, eval_pixels};
 use crate::error::TrainError;
-use crate::nn::efficientnet::EfficientNet;
 use crate::nn::params::to_host;
+use crate::nn::{Effort, Network};
 use crate::progress::Progress;
 
 /// Images whose features the principal components are computed from.
@@ -34,7 +34,7 @@ pub fn seeded_subset(dataset: &Dataset, count: usize, seed: u64) -> Vec<usize> {
 /// # Errors
 /// An image that cannot be read, or fewer images than dimensions.
 pub fn principal_embedding(
-    network: &EfficientNet,
+    network: &dyn Network,
     dataset: &Arc<Dataset>,
     transform: &Transform,
     dim: usize,
@@ -47,7 +47,7 @@ pub fn principal_embedding(
     for chunk in subset.chunks(64) {
         let paths: Vec<&Path> = chunk.iter().map(|&image| dataset.images[image].as_path()).collect();
         let (_, pixels) = eval_pixels(&paths, transform, device)?;
-        let batch: Tensor = tch::no_grad(|| network.features(&pixels));
+        let batch: Tensor = tch::no_grad(|| network.features(&pixels, Effort::All));
         features.extend(to_host(&batch).data);
         progress.add(chunk.len() as u64);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dfml_index::metrics::Retrieval;
-use dfml_models::{EfficientNetLite, LiteVariant, TensorMap, Transform};
+use dfml_models::{Architecture, EfficientNetLite, LiteVariant, TensorMap, Transform};
 use serde::Serialize;
 use tch::{Device, Tensor};
 
@@ -17,9 +17,7 @@ use crate::config::TrainConfig;
 use crate::data::{Augment, Dataset, Loader, epoch_batches};
 use crate::error::TrainError;
 use crate::loss::ProxyAnchor;
-use crate::nn::Network;
-use crate::nn::efficientnet::{EfficientNet, EfficientNetOptions};
-use crate::nn::params::Group;
+use crate::nn::{self, Group, Network, NetworkOptions};
 use crate::progress::Progress;
 
 /// What a run is made from.
@@ -103,14 +101,14 @@ pub fn fit(options: &FitOptions) -> Result<FitReport, TrainError> {
         options.seed
     );
     let judge = |label: &str| {
-        let embeddings = embed_dataset(&network, &test, &transform, device, label)?;
+        let embeddings = embed_dataset(&*network, &test, &transform, device, label)?;
         evaluate(&embeddings, &test.labels)
     };
     let before = judge("evaluate before")?;
     eprintln!("before: {}", summary(&before));
 
     let started = Instant::now();
-    let epochs = train_epochs(options, &network, &train, &transform, device)?;
+    let epochs = train_epochs(options, &*network, &train, &transform, device)?;
     let train_seconds = started.elapsed().as_secs_f64();
     let after = judge("evaluate after")?;
     eprintln!("after:  {}", summary(&after));
@@ -123,7 +121,7 @@ pub fn fit(options: &FitOptions) -> Result<FitReport, TrainError> {
         classes: train.classes,
         seed: options.seed,
     };
-    run_dir::write(options, &network, &test, &transform, &report, device)?;
+    run_dir::write(options, &*network, &test, &transform, &report, device)?;
     Ok(report)
 }
 
@@ -133,23 +131,23 @@ fn build(
     train: &Arc<Dataset>,
     transform: &Transform,
     device: Device,
-) -> Result<EfficientNet, TrainError> {
+) -> Result<Box<dyn Network>, TrainError> {
     let model = &options.config.model;
     let mut weights: TensorMap = dfml_models::load_weights(&options.weights)?;
-    let arch = EfficientNetLite {
+    let bare = Architecture::EfficientnetLite(EfficientNetLite {
         variant: LiteVariant::Lite0,
         sub_blocks: model.sub_blocks,
-        embedding_dim: Some(model.embedding_dim),
-    };
-    let network_options = EfficientNetOptions {
+        embedding_dim: None,
+    });
+    let network_options = NetworkOptions {
         frozen_blocks: model.frozen_blocks,
         gap_weight: options.config.loss.gap,
         seed: options.seed,
+        ..NetworkOptions::default()
     };
-    let headless = EfficientNetLite { embedding_dim: None, ..arch.clone() };
-    let bare = EfficientNet::new(headless, &weights, network_options.clone(), device)?;
-    principal_embedding(&bare, train, transform, model.embedding_dim, &mut weights, device)?;
-    EfficientNet::new(arch, &weights, network_options, device)
+    let network = nn::build(&bare, &weights, &network_options, device)?;
+    principal_embedding(&*network, train, transform, model.embedding_dim, &mut weights, device)?;
+    nn::build(&bare.with_embedding_layer(Some(model.embedding_dim)), &weights, &network_options, device)
 }
 
 /// Index of the proxies' parameter group.
@@ -177,7 +175,7 @@ fn optimizer(config: &TrainConfig, network: &dyn Network, proxies: &Tensor) -> A
 
 fn train_epochs(
     options: &FitOptions,
-    network: &EfficientNet,
+    network: &dyn Network,
     train: &Arc<Dataset>,
     transform: &Transform,
     device: Device,

@@ -34,14 +34,16 @@ impl Objective {
     /// The loss of `network` on `pixels` `[batch, 3, h, w]` with `labels` `[batch]`.
     pub fn loss(&self, network: &dyn Network, pixels: &Tensor, labels: &Tensor) -> StepLoss {
         if !self.config.is_routed() {
-            let total = self.proxy_anchor.forward(&network.embed(pixels), labels);
+            let total = self.proxy_anchor.forward(&network.forward_plain(pixels).embedding, labels);
             let full = total.double_value(&[]);
             return StepLoss { total, full, routed: 0.0, distill: 0.0, routes: Vec::new() };
         }
         let out = network.forward_train(pixels);
-        let full = self.proxy_anchor.forward(&out.full, labels);
-        let routed = self.proxy_anchor.forward(&out.routed, labels);
-        let apart = (&out.routed - out.full.detach()).square().sum_dim_intlist(-1i64, false, Kind::Float);
+        let (full_embedding, routed_embedding) = (&out.full.embedding, &out.routed.embedding);
+        let full = self.proxy_anchor.forward(full_embedding, labels);
+        let routed = self.proxy_anchor.forward(routed_embedding, labels);
+        let apart =
+            (routed_embedding - full_embedding.detach()).square().sum_dim_intlist(-1i64, false, Kind::Float);
         let distill = (apart + 1e-12).sqrt().sum(Kind::Float) * 0.1 + out.gap;
         let total = &full + &routed * self.config.routed + &distill * self.config.distill;
         StepLoss {

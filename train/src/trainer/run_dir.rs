@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dfml_models::{
-    ExportRequest, Interpolation, Lineage, Reference, TensorMap, Transform, factorize, save_safetensors,
-    sha256_file, sha256_hex, write_model_dir,
+    ExportRequest, Interpolation, Lineage, Reference, Transform, save_safetensors, sha256_file, sha256_hex,
+    write_model_dir,
 };
 use tch::Device;
 
@@ -47,16 +47,13 @@ pub(crate) fn write(
     let out = &options.out;
     fs_err::create_dir_all(out)?;
     let architecture = network.architecture();
-    let (gates, dense): (TensorMap, TensorMap) =
-        network.params().to_host().into_iter().partition(|(name, _)| name.ends_with("gate.weight"));
     let checkpoint = out.join("checkpoint.safetensors");
     let metadata = BTreeMap::from([
         ("architecture".to_owned(), to_json(&architecture)?),
         ("name".to_owned(), options.config.name.clone()),
         ("seed".to_owned(), options.seed.to_string()),
     ]);
-    let mut weights = factorize(&architecture, &dense)?;
-    weights.extend(gates);
+    let weights = network.checkpoint()?;
     save_safetensors(&checkpoint, &weights, &metadata)?;
     let config = toml::to_string(&options.config).map_err(std::io::Error::other)?;
     fs_err::write(out.join("config.toml"), &config)?;
@@ -72,7 +69,7 @@ pub(crate) fn write(
     let request = ExportRequest {
         name: options.config.name.clone(),
         architecture,
-        weights: &dense,
+        weights: &weights,
         transform: transform.clone(),
         lineage,
         reference: Some(reference(network, test, transform, device)?),

@@ -73,6 +73,7 @@ impl Golden {
             mlp_hidden: self.get("dense.blocks.0.mlp.fc1.weight").size()[0] as usize,
             distilled: self.metadata.get("kind").is_some_and(|kind| kind == "distilled"),
             sub_blocks: self.number("sub_blocks"),
+            embedding_dim: None,
         }
     }
 

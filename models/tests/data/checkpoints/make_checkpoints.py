@@ -3,6 +3,7 @@
 The same state dictionary in each container that torch.save has used: `legacy.pth` (a stream of pickles, before 1.6),
 `zip.pth` (since 1.6), and `nested.pth` (zip, the weights under "model", beside other tensors). `hostile.pth` names a
 global that would run a command if anything executed it; `expand.pth` holds four numbers and claims 10^9.
+`vit_zip.pth` (the weights under "model") and `vit_legacy.pth` hold a transformer of one block under timm's names.
 """
 
 import collections, io, pickle, struct, sys, types, zipfile
@@ -96,6 +97,26 @@ def state():
     )
 
 
+def vit(dim=6, hidden=12, patch=4, patches=4, classes=2):
+    """Every tensor's elements are numbered from 0."""
+    shapes = {
+        "cls_token": (1, 1, dim), "pos_embed": (1, 1 + patches, dim),
+        "patch_embed.proj.weight": (dim, 3, patch, patch), "patch_embed.proj.bias": (dim,),
+        "norm.weight": (dim,), "norm.bias": (dim,), "head.weight": (classes, dim), "head.bias": (classes,),
+    }
+    for norm in ["norm1", "norm2"]:
+        shapes |= {f"blocks.0.{norm}.weight": (dim,), f"blocks.0.{norm}.bias": (dim,)}
+    for name, rows, columns in [("attn.qkv", 3 * dim, dim), ("attn.proj", dim, dim), ("mlp.fc1", hidden, dim), ("mlp.fc2", dim, hidden)]:
+        shapes |= {f"blocks.0.{name}.weight": (rows, columns), f"blocks.0.{name}.bias": (rows,)}
+    tensors = collections.OrderedDict()
+    for name, size in shapes.items():
+        stride = [1]
+        for extent in reversed(size[1:]):
+            stride.insert(0, stride[0] * extent)
+        tensors[name] = Tensor("FloatStorage", "f", range(size[0] * stride[0]), size, tuple(stride))
+    return tensors
+
+
 class Hostile:
     def __reduce__(self):
         import os
@@ -109,3 +130,5 @@ momentum = Tensor("FloatStorage", "f", [1.0], (1,), (1,))
 zipped("nested.pth", {"epoch": 7, "model": state(), "optimizer": {"state": {0: {"exp_avg": momentum}}}})
 zipped("hostile.pth", {"weight": Hostile()})
 zipped("expand.pth", {"weight": Tensor("FloatStorage", "f", [1.0] * 4, (1000, 1000, 1000), (0, 0, 0))})
+zipped("vit_zip.pth", {"model": vit()})
+legacy("vit_legacy.pth", vit())

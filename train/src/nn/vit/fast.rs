@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 use super::layer::{Gates, Layer, SubMlp};
 use super::packed::{Packed, full_block, full_block_first};
 use super::{LayerGap, LayerOutput};
+use crate::nn::router::{Groups, Routing, without_value};
 
 /// Keeps the direction of a vanishing gap finite.
 const TINY: f64 = 1e-30;
@@ -78,15 +79,16 @@ fn route_attention(
 ) -> Half {
     let normed = layer.norm1.forward(stream);
     let rows = flat(&normed);
-    let soft = rows.matmul(&gates.attention.transpose(0, 1)).softmax(-1, Kind::Float);
-    let groups = Groups::new(&soft);
+    let routing = Routing::new(&rows, &gates.attention);
+    let groups = routing.groups();
+    let Routing { soft, choice } = routing;
     // Rows (token, sub-block): what each sub-block's heads read for each token.
     let read = packed.attend(&normed);
     let k = layer.attention.len() as i64;
     let width = read.size()[2] / k;
     let every = tch::no_grad(|| project_all(layer, &read.detach().view([-1, k, width])));
 
-    let chosen_rows = &groups.order * k + groups.choice.index_select(0, &groups.order);
+    let chosen_rows = &groups.order * k + choice.index_select(0, &groups.order);
     let chosen = read.view([-1, width]).index_select(0, &chosen_rows);
     let segments = chosen.split_with_sizes(groups.counts.as_slice(), 0);
     let outputs: Vec<Tensor> =
@@ -108,15 +110,15 @@ fn route_attention(
             value + without_value(&dot(&gradient, &gates.attention))
         },
     );
-    Half { output, gap, choice: groups.choice }
+    Half { output, gap, choice }
 }
 
 fn route_mlp(layer: &Layer, gates: &Gates, stream: &Tensor, target: Option<&Tensor>) -> Half {
-    let soft = stream.matmul(&gates.mlp.transpose(0, 1)).softmax(-1, Kind::Float);
-    let groups = Groups::new(&soft);
+    let routing = Routing::new(stream, &gates.mlp);
+    let groups = routing.groups();
     // From here to the end tokens are in order of their sub-block.
     let normed = layer.norm2.forward(stream).index_select(0, &groups.order);
-    let soft = soft.index_select(0, &groups.order);
+    let soft = routing.soft.index_select(0, &groups.order);
     let chosen = run_chosen(layer, &normed, &groups.counts);
     let every = tch::no_grad(|| mlp_all(layer, &normed.detach(), &chosen, &groups.counts));
     let outputs: Vec<&Tensor> = chosen.iter().map(|c| &c.output).collect();
@@ -124,7 +126,7 @@ fn route_mlp(layer: &Layer, gates: &Gates, stream: &Tensor, target: Option<&Tens
     let output = stream + added.index_select(0, &groups.inverse);
 
     let gap = target.map_or_else(|| zero(stream), |target| mlp_gap(layer, &groups, &soft, &output, target));
-    Half { output, gap, choice: groups.choice }
+    Half { output, gap, choice: routing.choice }
 }
 
 /// The gap of the official code, which runs the MLPs a second time on the stream after them, held constant: through the
@@ -247,43 +249,10 @@ impl Gap {
     }
 }
 
-/// Tokens grouped by their sub-block.
-struct Groups {
-    /// Chosen sub-block per token.
-    choice: Tensor,
-    /// Tokens in order of sub-block.
-    order: Tensor,
-    /// Where each token went.
-    inverse: Tensor,
-    /// Tokens per sub-block.
-    counts: Vec<i64>,
-}
-
-impl Groups {
-    /// Groups by the largest of `soft` `[tokens, K]`.
-    fn new(soft: &Tensor) -> Self {
-        tch::no_grad(|| {
-            let (tokens, k) = (soft.size()[0], soft.size()[1]);
-            let choice = soft.argmax(-1, false);
-            let order = choice.argsort_stable(true, 0, false);
-            let positions = Tensor::arange(tokens, (Kind::Int64, soft.device()));
-            let inverse = order.zeros_like().scatter(0, &order, &positions);
-            let counted = choice.bincount(None::<&Tensor>, k);
-            let counts = (0..k).map(|k| counted.int64_value(&[k])).collect();
-            Self { choice, order, inverse, counts }
-        })
-    }
-}
-
 /// `[batch, tokens, dim] -> [batch * tokens, dim]`
 fn flat(x: &Tensor) -> Tensor {
     let size = x.size();
     x.reshape([-1, size[size.len() - 1]])
-}
-
-/// Zero in value, `x` in gradient.
-fn without_value(x: &Tensor) -> Tensor {
-    x - x.detach()
 }
 
 fn dot(a: &Tensor, b: &Tensor) -> Tensor {

@@ -5,8 +5,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Tensor};
 
-use super::init::gate_weight;
 use crate::error::TrainError;
+use crate::nn::gates::Gates as GateSource;
 use crate::nn::params::{Group, Params};
 
 /// Added to the variance in every layer normalisation.
@@ -81,25 +81,24 @@ pub(super) struct Layer {
     pub(super) attention: Vec<SubAttention>,
     pub(super) norm2: Norm,
     pub(super) mlp: Vec<SubMlp>,
-    /// None where K is 1.
+    /// None where the block is not cut, or not routed.
     pub(super) gates: Option<Gates>,
     /// All heads of the block.
     pub(super) heads: i64,
 }
 
 impl Layer {
-    /// Takes block `index` out of factorised `weights`; routers that are absent are drawn from `seed`.
+    /// Takes block `index` out of factorised weights. A block that is trained (not of [`Group::Buffer`]) gets its routers
+    /// from `gates`, which draws from `seed` what it has to draw.
     pub(super) fn load(
-        params: &mut Params,
-        weights: &TensorMap,
+        loader: &mut Loader<'_>,
         arch: &Vit,
         index: usize,
+        gates: &GateSource<'_>,
         seed: u64,
-        device: Device,
     ) -> Result<Self, TrainError> {
         let prefix = format!("blocks.{index}");
         let (dim, hidden, k) = (arch.dim, arch.mlp_hidden, arch.sub_blocks);
-        let mut loader = Loader { params, weights, device };
         let mut attention = Vec::with_capacity(k);
         let mut mlp = Vec::with_capacity(k);
         for sub in 0..k {
@@ -116,17 +115,14 @@ impl Layer {
         }
         let norm1 = loader.norm(&format!("{prefix}.norm1"), dim)?;
         let norm2 = loader.norm(&format!("{prefix}.norm2"), dim)?;
-        let gates = if k == 1 {
+        let gates = if k == 1 || loader.group == Group::Buffer {
             None
         } else {
             let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_add(index as u64));
-            let mut gate = |name: String| -> Result<Tensor, TrainError> {
-                let weight = gate_weight(weights, &name, &[k, dim], &mut rng, device)?;
-                Ok(loader.params.insert(name, weight, Group::Router))
-            };
+            let mut gate = |name: String| gates.make(loader.params, name, [k, dim], &mut rng);
             let attention = gate(format!("{prefix}.attn.gate.weight"))?;
             let mlp = gate(format!("{prefix}.gate.weight"))?;
-            Some(Gates { attention, mlp })
+            attention.zip(mlp).map(|(attention, mlp)| Gates { attention, mlp })
         };
         Ok(Self { norm1, attention, norm2, mlp, gates, heads: arch.heads as i64 })
     }
@@ -137,11 +133,13 @@ pub(super) struct Loader<'a> {
     pub(super) params: &'a mut Params,
     pub(super) weights: &'a TensorMap,
     pub(super) device: Device,
+    /// The optimiser group of what is loaded next.
+    pub(super) group: Group,
 }
 
 impl Loader<'_> {
     pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, TrainError> {
-        self.params.load(self.weights, name.to_owned(), shape, Group::Backbone, self.device)
+        self.params.load(self.weights, name.to_owned(), shape, self.group, self.device)
     }
 
     pub(super) fn norm(&mut self, name: &str, dim: usize) -> Result<Norm, TrainError> {

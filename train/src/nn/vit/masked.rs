@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::layer::{Gates, Layer, SubAttention};
 use super::{LayerGap, LayerOutput};
-use crate::nn::router::route;
+use crate::nn::router::Routing;
 
 /// One block on both streams, `[batch, tokens, dim]` each.
 pub(super) fn forward(layer: &Layer, gates: &Gates, full: &Tensor, routed: &Tensor) -> LayerOutput {
@@ -40,8 +40,8 @@ pub(super) fn forward(layer: &Layer, gates: &Gates, full: &Tensor, routed: &Tens
 /// Gate `[batch, tokens, K]` with the straight-through gradient, and choice `[batch, tokens]`.
 fn route_tokens(x: &Tensor, gate: &Tensor) -> (Tensor, Tensor) {
     let size = x.size();
-    let routing = route(&x.reshape([-1, size[2]]), gate);
-    (routing.gate.view([size[0], size[1], -1]), routing.choice.view([size[0], size[1]]))
+    let routing = Routing::new(&x.reshape([-1, size[2]]), gate);
+    (routing.gate().view([size[0], size[1], -1]), routing.choice.view([size[0], size[1]]))
 }
 
 fn attend_all(layer: &Layer, x: &Tensor) -> Vec<Tensor> {

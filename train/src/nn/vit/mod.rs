@@ -1,49 +1,25 @@
 //! ViT and DeiT with every attention and MLP cut into sub-blocks, a router per half block and token (DFML).
 //!
-//! Two forms of the same computation: [`Form::Masked`] runs every sub-block with autograd and masks, as the official
-//! code does; [`Form::Fast`], the default, gives the same values and gradients for less work.
+//! Two forms of the same computation ([`Form`]): masked runs every sub-block with autograd and masks, as the official
+//! code does; fast, the default, gives the same values and gradients for less work.
 
+mod evaluate;
 mod fast;
-mod init;
 mod layer;
 mod masked;
 mod packed;
 
-use dfml_models::{Architecture, TensorMap, Vit, factorize};
+use dfml_models::{Architecture, TensorMap, Vit, to_factorized};
 use tch::{Device, Kind, Tensor};
 
 use self::fast::Wanted;
 use self::layer::{Layer, Loader, Norm};
 use self::packed::{Packed, full_block, full_block_first};
+use super::gates::{GateInit, Gates};
 use crate::error::TrainError;
-use crate::nn::{Network, Params, TrainOutput, l2_normalize};
-
-/// How the two streams are computed; values and gradients are the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Form {
-    /// Gradients only through the chosen sub-block.
-    #[default]
-    Fast,
-    /// Every sub-block, then masked.
-    Masked,
-}
-
-/// What is not part of the architecture.
-#[derive(Debug, Clone)]
-pub struct VitOptions {
-    /// Weight of the summed gaps; 1e-5/12 in the official code. 0 leaves them out.
-    pub gap_weight: f64,
-    /// Seed of the routers' initial weights.
-    pub seed: u64,
-    /// How the streams are computed.
-    pub form: Form,
-}
-
-impl Default for VitOptions {
-    fn default() -> Self {
-        Self { gap_weight: 1e-5 / 12.0, seed: 0, form: Form::default() }
-    }
-}
+use crate::nn::{
+    Effort, EmbeddingLayer, Form, Group, Network, NetworkOptions, Params, StreamOutput, TrainOutput,
+};
 
 /// Distance of the routed to the full stream after each half of a block: L2 over channels, summed over batch and
 /// tokens; scalars with gradient.
@@ -64,13 +40,13 @@ impl LayerGap {
 /// Both streams' embeddings and what happened between them.
 #[derive(Debug)]
 pub struct Streams {
-    /// Embedding of the full stream `[batch, dim]`, L2-normalised.
-    pub full: Tensor,
-    /// Embedding of the routed stream `[batch, dim]`, L2-normalised.
-    pub routed: Tensor,
-    /// One per block; empty for a dense network, and where `gap_weight` is 0 in the fast form, of constant zeros.
+    /// The full stream.
+    pub full: StreamOutput,
+    /// The routed stream.
+    pub routed: StreamOutput,
+    /// One per routed block; where `gap_weight` is 0 in the fast form, of constant zeros.
     pub gaps: Vec<LayerGap>,
-    /// Chosen sub-block (0-based int64 `[batch, tokens]`): attention and MLP of each block in turn.
+    /// Chosen sub-block (0-based int64 `[batch, tokens]`): attention and MLP of each routed block in turn.
     pub routes: Vec<Tensor>,
 }
 
@@ -95,35 +71,30 @@ pub struct VitNetwork {
     position: Tensor,
     layers: Vec<Layer>,
     norm: Norm,
-    options: VitOptions,
+    embedding: Option<EmbeddingLayer>,
+    options: NetworkOptions,
 }
 
 impl VitNetwork {
-    /// Builds the network from `weights`, dense (timm's names) or factorised (the official names); routers that are
-    /// absent are drawn from the options' seed. Classifier heads are left out: the embedding is what is trained.
+    /// Builds the network from `weights`, dense (timm's names) or factorised (the official names); see
+    /// [`build`](crate::nn::build).
     ///
     /// # Errors
-    /// An inconsistent architecture; a missing, unexpected or misshapen tensor, by name.
+    /// An inconsistent architecture; every missing, unexpected or misshapen tensor, by name.
     pub fn new(
         arch: Vit,
         weights: &TensorMap,
-        options: VitOptions,
+        options: NetworkOptions,
         device: Device,
     ) -> Result<Self, TrainError> {
-        let converted;
-        let weights = if arch.sub_blocks > 1 && weights.contains_key("blocks.0.attn.qkv.weight") {
-            let mut factorised = factorize(&Architecture::Vit(arch.clone()), weights)?;
-            let gates = weights.iter().filter(|(name, _)| name.ends_with("gate.weight"));
-            factorised.extend(gates.map(|(name, tensor)| (name.clone(), tensor.clone())));
-            converted = factorised;
-            &converted
-        } else {
-            arch.validate().map_err(dfml_models::FactorizeError::from)?;
-            weights
-        };
+        let architecture = Architecture::Vit(arch.clone());
+        let weights = to_factorized(&architecture, weights)?;
         let mut params = Params::new();
         let dim = arch.dim;
-        let mut loader = Loader { params: &mut params, weights, device };
+        let group_of =
+            |block: usize| if block < options.frozen_blocks { Group::Buffer } else { Group::Backbone };
+        let group = group_of(0);
+        let mut loader = Loader { params: &mut params, weights: &weights, device, group };
         let patch = [dim, 3, arch.patch_size, arch.patch_size];
         let patch_weight = loader.tensor("patch_embed.proj.weight", &patch)?;
         let patch_bias = loader.tensor("patch_embed.proj.bias", &[dim])?;
@@ -133,11 +104,27 @@ impl VitNetwork {
         }
         let tokens = arch.prefix_tokens() + arch.patches();
         let position = loader.tensor("pos_embed", &[1, tokens, dim])?;
+        let gates = Gates::new(&weights, GateInit::Timm, device);
+        let mut layers = Vec::with_capacity(arch.depth);
+        for index in 0..arch.depth {
+            loader.group = group_of(index);
+            layers.push(Layer::load(&mut loader, &arch, index, &gates, options.seed)?);
+        }
+        loader.group = Group::Backbone;
         let norm = loader.norm("norm", dim)?;
-        let layers = (0..arch.depth)
-            .map(|index| Layer::load(&mut params, weights, &arch, index, options.seed, device))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { arch, params, patch_weight, patch_bias, prefix, position, layers, norm, options })
+        let embedding = EmbeddingLayer::load(&mut params, &weights, &architecture, device)?;
+        Ok(Self {
+            arch,
+            params,
+            patch_weight,
+            patch_bias,
+            prefix,
+            position,
+            layers,
+            norm,
+            embedding,
+            options,
+        })
     }
 
     /// Runs both streams on `pixels` `[batch, 3, height, width]`, with every gap by itself.
@@ -148,15 +135,19 @@ impl VitNetwork {
         let mut routes = Vec::with_capacity(2 * self.layers.len());
         for (index, layer) in self.layers.iter().enumerate() {
             let Some(gates) = &layer.gates else {
-                // Dense: there is one stream.
-                full = full_block(layer, &Packed::new(layer), &full).1;
-                routed = full.shallow_clone();
+                let packed = Packed::new(layer);
+                let next = full_block(layer, &packed, &full).1;
+                // Before the first router there is one stream.
+                routed = match routes.is_empty() {
+                    true => next.shallow_clone(),
+                    false => full_block(layer, &packed, &routed).1,
+                };
+                full = next;
                 continue;
             };
-            let last = index + 1 == self.layers.len();
             let wanted = Wanted {
                 gaps: self.options.gap_weight != 0.0,
-                first: last.then_some(self.prefix.len() as i64),
+                first: self.is_last(index).then_some(self.prefix.len() as i64),
             };
             let output = match self.options.form {
                 Form::Fast => fast::forward(layer, gates, &full, &routed, wanted),
@@ -166,7 +157,26 @@ impl VitNetwork {
             gaps.push(output.gap);
             routes.extend(output.routes);
         }
-        Streams { full: self.read(&full), routed: self.read(&routed), gaps, routes }
+        let output = |stream: &Tensor| StreamOutput::new(self.read(stream), self.embedding.as_ref());
+        Streams { full: output(&full), routed: output(&routed), gaps, routes }
+    }
+
+    fn is_last(&self, index: usize) -> bool {
+        index + 1 == self.layers.len()
+    }
+
+    /// The full stream alone: features `[batch, dim]`.
+    fn full_features(&self, pixels: &Tensor) -> Tensor {
+        let mut x = self.tokens(pixels);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let packed = Packed::new(layer);
+            x = if self.is_last(index) {
+                full_block_first(layer, &packed, &x, self.prefix.len() as i64)
+            } else {
+                full_block(layer, &packed, &x).1
+            };
+        }
+        self.read(&x)
     }
 
     /// Patch embedding with the prefix tokens and positions: `[batch, tokens, dim]`.
@@ -182,29 +192,15 @@ impl VitNetwork {
         Tensor::cat(&parts, 1) + &self.position
     }
 
-    /// The embedding of a stream after the last block: the mean of the prefix tokens, normalised. The last
-    /// normalisation works on each token by itself, so the others can be left out or absent.
+    /// The features of a stream after the last block: the mean of the prefix tokens. The last normalisation works on each
+    /// token by itself, so the others can be left out or absent.
     fn read(&self, stream: &Tensor) -> Tensor {
         let tokens = self.norm.forward(&stream.narrow(1, 0, self.prefix.len() as i64));
-        l2_normalize(&tokens.mean_dim(1i64, false, Kind::Float))
+        tokens.mean_dim(1i64, false, Kind::Float)
     }
 }
 
 impl Network for VitNetwork {
-    fn embed(&self, pixels: &Tensor) -> Tensor {
-        let mut x = self.tokens(pixels);
-        let count = self.prefix.len() as i64;
-        for (index, layer) in self.layers.iter().enumerate() {
-            let packed = Packed::new(layer);
-            x = if index + 1 == self.layers.len() {
-                full_block_first(layer, &packed, &x, count)
-            } else {
-                full_block(layer, &packed, &x).1
-            };
-        }
-        self.read(&x)
-    }
-
     fn forward_train(&self, pixels: &Tensor) -> TrainOutput {
         let streams = self.forward_streams(pixels);
         let gaps: Vec<Tensor> = streams.gaps.iter().map(|gap| &gap.attention + &gap.mlp).collect();
@@ -214,6 +210,25 @@ impl Network for VitNetwork {
             Tensor::stack(&gaps, 0).sum(Kind::Float) * self.options.gap_weight
         };
         TrainOutput { full: streams.full, routed: streams.routed, gap, routes: streams.routes }
+    }
+
+    fn forward_plain(&self, pixels: &Tensor) -> StreamOutput {
+        StreamOutput::new(self.full_features(pixels), self.embedding.as_ref())
+    }
+
+    fn features(&self, pixels: &Tensor, effort: Effort) -> Tensor {
+        if effort == Effort::All {
+            return self.full_features(pixels);
+        }
+        let mut x = self.tokens(pixels);
+        for layer in &self.layers {
+            x = evaluate::block(layer, &x, effort);
+        }
+        self.read(&x)
+    }
+
+    fn embedding_layer(&self) -> Option<&EmbeddingLayer> {
+        self.embedding.as_ref()
     }
 
     fn params(&self) -> &Params {

@@ -94,12 +94,12 @@ fn sizes(x: &Tensor) -> (i64, i64, i64) {
     (size[0], size[1], size[2])
 }
 
-fn scaled_dot_product(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+pub(super) fn scaled_dot_product(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     Tensor::scaled_dot_product_attention(q, k, v, None::<&Tensor>, 0.0, false, None, false)
 }
 
 /// `[batch, heads, tokens, head] -> [batch, tokens, heads * head]`
-fn merge_heads(x: &Tensor) -> Tensor {
+pub(super) fn merge_heads(x: &Tensor) -> Tensor {
     let size = x.size();
     x.transpose(1, 2).reshape([size[0], size[2], size[1] * size[3]])
 }

@@ -1,0 +1,236 @@
+//! Every backbone through the one constructor: forms of weights, streams, efforts, checkpoints, export.
+
+mod golden_support;
+
+use std::path::{Path, PathBuf};
+
+use dfml_models::{Architecture, ResNet, TensorMap, Transform, Vit, factorize, fold, preset};
+use dfml_train::TrainError;
+use dfml_train::data::eval_pixels;
+use dfml_train::nn::{Effort, Form, Network, NetworkOptions, build, fresh_weights};
+use golden_support::assert_close;
+use tch::{Device, Kind, Tensor};
+
+const SIDE: u32 = 64;
+
+/// Every published transformer and convolutional network, at a small image size and with fewer blocks where they are all
+/// alike, so that the tests take seconds.
+fn backbones() -> Vec<(String, Architecture)> {
+    let vits = ["vit_tiny", "deit_tiny_distilled", "vit_small", "deit_small_distilled"];
+    let mut out: Vec<(String, Architecture)> = vits.iter().map(|name| small_vit(name, 2)).collect();
+    out.extend(["vit_base", "deit_base_distilled"].iter().map(|name| small_vit(name, 1)));
+    let lite = preset("efficientnet_lite0").unwrap().architecture.with_sub_blocks(3);
+    out.push(("efficientnet_lite0".to_owned(), lite));
+    let resnet = ResNet { blocks: [1, 2, 1, 1], sub_blocks: 2, ..ResNet::resnet50() };
+    out.push(("resnet50, fewer blocks".to_owned(), Architecture::Resnet(resnet)));
+    let tiny = ResNet { blocks: [1; 4], width: 8, sub_blocks: 4, embedding_dim: Some(24) };
+    out.push(("a tiny ResNet with an embedding layer".to_owned(), Architecture::Resnet(tiny)));
+    let (_, vit) = small_vit("vit_tiny", 2);
+    out.push(("a ViT with an embedding layer".to_owned(), vit.with_embedding_layer(Some(40))));
+    out
+}
+
+fn small_vit(name: &str, depth: usize) -> (String, Architecture) {
+    match preset(name).unwrap().architecture {
+        Architecture::Vit(net) => {
+            let net = Vit { image_size: SIDE as usize, depth, sub_blocks: 3, ..net };
+            (name.to_owned(), Architecture::Vit(net))
+        }
+        other => panic!("{name} is {other:?}"),
+    }
+}
+
+/// Weights with no number at its start value: a bias that is 0 hides mistakes.
+fn weights(architecture: &Architecture) -> TensorMap {
+    let mut weights = fresh_weights(architecture, 5);
+    for (place, tensor) in weights.values_mut().enumerate() {
+        for (i, value) in tensor.data.iter_mut().enumerate() {
+            *value += 0.02 * (0.37 * i as f32 + place as f32).sin();
+        }
+    }
+    weights
+}
+
+fn real_images() -> Tensor {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/preprocess"));
+    let files = ["photo.jpg", "landscape.png", "portrait.png", "small.png"].map(|file| folder.join(file));
+    let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    eval_pixels(&paths, &Transform::imagenet(SIDE + 8, SIDE), Device::Cpu).unwrap().1
+}
+
+fn network(architecture: &Architecture, weights: &TensorMap, form: Form) -> Box<dyn Network> {
+    let options = NetworkOptions { form, gap_weight: 1e-3, ..NetworkOptions::default() };
+    build(architecture, weights, &options, Device::Cpu).unwrap()
+}
+
+#[test]
+fn the_cut_network_is_the_dense_one() {
+    let images = real_images();
+    for (name, architecture) in backbones() {
+        let weights = weights(&architecture);
+        let dense = network(&architecture.clone().with_sub_blocks(1), &weights, Form::Fast);
+        let expected = tch::no_grad(|| dense.embed(&images));
+        for form in [Form::Fast, Form::Masked] {
+            let cut = network(&architecture, &weights, form);
+            let full = tch::no_grad(|| cut.forward_train(&images)).full.embedding;
+            assert_close(&format!("{name} {form:?}"), &full, &expected, 1e-5);
+            let embedded = tch::no_grad(|| cut.embed(&images));
+            assert_close(&format!("{name} {form:?}, evaluation"), &embedded, &expected, 1e-5);
+            let plain = tch::no_grad(|| cut.forward_plain(&images)).embedding;
+            assert_close(&format!("{name} {form:?}, plain"), &plain, &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn both_forms_have_the_same_values_and_gradients() {
+    let images = real_images();
+    for (name, architecture) in backbones() {
+        let weights = weights(&architecture);
+        let [masked, fast] = [Form::Masked, Form::Fast].map(|form| {
+            let network = network(&architecture, &weights, form);
+            let out = network.forward_train(&images);
+            let upstream =
+                Tensor::linspace(-1.0, 2.0, out.full.raw.numel() as i64, (Kind::Float, Device::Cpu))
+                    .view_as(&out.full.raw);
+            let loss = ((&out.full.embedding + &out.routed.embedding * 2.0) * upstream).sum(Kind::Float);
+            (loss + &out.gap).backward();
+            (network, out)
+        });
+        assert_close(&format!("{name} routed"), &fast.1.routed.embedding, &masked.1.routed.embedding, 1e-5);
+        assert_close(&format!("{name} gap"), &fast.1.gap, &masked.1.gap, 1e-5);
+        assert_eq!(fast.1.routes, masked.1.routes, "{name}");
+        let trained: Vec<&str> = fast.0.params().trainable().map(|(name, _)| name).collect();
+        for tensor in trained {
+            let [a, b] = [&masked.0, &fast.0].map(|network| network.params().get(tensor).unwrap().grad());
+            assert!(a.defined() && b.defined(), "{name} {tensor} has no gradient");
+            // A key's bias shifts all scores of a softmax alike: its gradient is 0 but for rounding.
+            if a.abs().max().double_value(&[]) > 1e-6 {
+                assert_close(&format!("{name} {tensor}"), &b, &a, 2e-4);
+            }
+        }
+    }
+}
+
+/// What an evaluation with fewer sub-blocks computes is what training computed in the routed stream, and what the dense
+/// network computes if all other sub-blocks add nothing.
+#[test]
+fn fewer_sub_blocks_are_those_that_were_asked_for() {
+    let images = real_images();
+    for (name, architecture) in backbones() {
+        let weights = weights(&architecture);
+        let network = network(&architecture, &weights, Form::Fast);
+        let routed = tch::no_grad(|| network.forward_train(&images)).routed.embedding;
+        let embedded = tch::no_grad(|| network.embed_with(&images, Effort::Routed));
+        assert_close(&format!("{name} routed"), &embedded, &routed, 1e-5);
+
+        let k = architecture.sub_blocks();
+        for kept in [0, k - 1] {
+            let silent = only(&architecture, &factorize(&architecture, &weights).unwrap(), kept);
+            let dense = fold(&architecture, &silent).unwrap();
+            let dense = self::network(&architecture.clone().with_sub_blocks(1), &dense, Form::Fast);
+            let expected = tch::no_grad(|| dense.embed(&images));
+            let embedded = tch::no_grad(|| network.embed_with(&images, Effort::SubBlock(kept)));
+            assert_close(&format!("{name} sub-block {kept}"), &embedded, &expected, 2e-5);
+        }
+    }
+}
+
+/// Factorised weights in which only sub-block `kept` adds anything: its own share of the last shift included.
+fn only(architecture: &Architecture, factorized: &TensorMap, kept: usize) -> TensorMap {
+    let k = architecture.sub_blocks() as f32;
+    let mut out = factorized.clone();
+    for (name, tensor) in &mut out {
+        let number = |marker: &str| -> Option<usize> {
+            name.split('.').find_map(|part| part.strip_prefix(marker)?.parse().ok())
+        };
+        let last_norm = match architecture {
+            Architecture::EfficientnetLite(_) => "_bn2.",
+            _ => "bn3.",
+        };
+        let is_last_layer = name.contains(".proj")
+            || name.contains("fc2")
+            || name.contains("_project_conv")
+            || name.contains("conv3");
+        let sub = number("proj").or(number("mlp")).or(number("sub"));
+        let factor = match sub {
+            Some(sub) if is_last_layer && sub != kept + 1 => 0.0,
+            // The shift is shared: a sub-block's part of it is a K-th. Block 0 of EfficientNet-Lite is not cut.
+            None if name.contains(last_norm)
+                && (name.ends_with("bias") || name.ends_with("running_mean"))
+                && !name.starts_with("_blocks.0.") =>
+            {
+                1.0 / k
+            }
+            _ => continue,
+        };
+        tensor.data.iter_mut().for_each(|value| *value *= factor);
+    }
+    out
+}
+
+#[test]
+fn a_checkpoint_comes_back_with_routers_and_folds_to_the_dense_network() {
+    let images = real_images();
+    for (name, architecture) in backbones() {
+        let first = network(&architecture, &weights(&architecture), Form::Fast);
+        let checkpoint = first.checkpoint().unwrap();
+        for gate in architecture.gate_tensors() {
+            assert_eq!(checkpoint[&gate.name].shape, gate.shape, "{name}");
+        }
+        let options = NetworkOptions { seed: 99, ..NetworkOptions::default() };
+        let second = build(&architecture, &checkpoint, &options, Device::Cpu).unwrap();
+        assert!(second.checkpoint().unwrap() == checkpoint, "{name}");
+        let routed = |network: &dyn Network| tch::no_grad(|| network.embed_with(&images, Effort::Routed));
+        assert_eq!(routed(&*first), routed(&*second), "{name}");
+
+        let dense = first.dense().unwrap();
+        let served = build(&architecture.with_sub_blocks(1), &dense, &options, Device::Cpu).unwrap();
+        let (a, b) = tch::no_grad(|| (served.embed(&images), first.embed(&images)));
+        assert_close(&name, &a, &b, 1e-5);
+    }
+}
+
+#[test]
+fn a_frozen_prefix_has_no_router_and_no_gradient() {
+    let images = real_images();
+    for (name, architecture) in
+        [small_vit("vit_tiny", 4), backbones().swap_remove(6), backbones().swap_remove(8)]
+    {
+        let options = NetworkOptions { frozen_blocks: 2, ..NetworkOptions::default() };
+        let network = build(&architecture, &weights(&architecture), &options, Device::Cpu).unwrap();
+        let out = network.forward_train(&images);
+        out.routed.embedding.select(1, 0).sum(Kind::Float).backward();
+        let prefixes =
+            ["blocks.1.", "_blocks.1.", "layer2.0.", "patch_embed", "_conv_stem", "conv1", "pos_embed"];
+        for (tensor, param) in network.params().iter() {
+            if prefixes.iter().any(|prefix| tensor.starts_with(prefix)) {
+                assert!(!param.tensor.requires_grad() && !tensor.contains("gate"), "{name} {tensor}");
+            }
+        }
+        // A checkpoint of it is built without those routers, whatever the options.
+        let again =
+            build(&architecture, &network.checkpoint().unwrap(), &NetworkOptions::default(), Device::Cpu);
+        assert_eq!(again.unwrap().forward_train(&images).routes.len(), out.routes.len(), "{name}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let error = |architecture: &Architecture, weights: &TensorMap| -> String {
+        match build(architecture, weights, &NetworkOptions::default(), Device::Cpu) {
+            Err(error @ TrainError::Factorize(_)) => error.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    for (_, architecture) in [small_vit("vit_tiny", 2), backbones().swap_remove(8)] {
+        let mut weights = weights(&architecture);
+        let last = weights.keys().next_back().unwrap().clone();
+        let tensor = weights.remove(&last).unwrap();
+        weights.insert("stranger".to_owned(), tensor);
+        let text = error(&architecture, &weights);
+        assert!(text.contains(&last) && text.contains("stranger"), "{text}");
+        let text = error(&architecture.with_sub_blocks(5), &weights);
+        assert!(text.contains("sub_blocks (5) does not divide"), "{text}");
+    }
+}
