@@ -142,12 +142,24 @@ impl Block {
 
     /// The block's output from its sum over sub-blocks: `added` to the shortcut of `x`.
     pub(super) fn finish(&self, x: &Tensor, added: Tensor, fused: &FusedBlock) -> Tensor {
-        let sum = match (&self.shortcut, &fused.shortcut) {
-            (Shortcut::Input, _) => added + x,
-            (Shortcut::Conv(conv), Some(fused)) => added + conv.apply(x, fused),
-            _ => added,
-        };
-        self.after_sum(sum)
+        self.finish_on(self.branch(x, fused), added)
+    }
+
+    /// What the shortcut adds; None where there is none.
+    pub(super) fn branch(&self, x: &Tensor, fused: &FusedBlock) -> Option<Tensor> {
+        match (&self.shortcut, &fused.shortcut) {
+            (Shortcut::Input, _) => Some(x.shallow_clone()),
+            (Shortcut::Conv(conv), Some(fused)) => Some(conv.apply(x, fused)),
+            _ => None,
+        }
+    }
+
+    /// As [`finish`](Self::finish), with the shortcut's `branch` known.
+    pub(super) fn finish_on(&self, branch: Option<Tensor>, added: Tensor) -> Tensor {
+        self.after_sum(match branch {
+            Some(branch) => added + branch,
+            None => added,
+        })
     }
 
     fn after_sum(&self, sum: Tensor) -> Tensor {

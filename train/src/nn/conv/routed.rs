@@ -137,7 +137,8 @@ pub(super) fn masked(
         Some(full) => {
             let constants: Vec<Tensor> = parts.iter().map(Tensor::detach).collect();
             let gate = Routing::new(&pooled.detach(), gate).gate();
-            let apart = block.finish(&x.detach(), mask(&constants, &gate), fused) - full.detach();
+            let branch = tch::no_grad(|| block.branch(&x.detach(), fused));
+            let apart = block.finish_on(branch, mask(&constants, &gate)) - full.detach();
             let distance = (apart.square().sum_dim_intlist(1i64, false, Kind::Float) + TINY).sqrt();
             distance.mean_dim([1i64, 2].as_slice(), false, Kind::Float).sum(Kind::Float)
         }
