@@ -100,7 +100,8 @@ fn compare(criterion: &mut Criterion, name: &str, k: usize) {
     group.bench_function(name, |bencher| {
         let [ours, official] = [Form::Fast, Form::Masked].map(|form| Step::new(name, k, form));
         // The first step of each allocates.
-        (ours.run(), official.run());
+        ours.run();
+        official.run();
         bencher.iter_custom(|iterations| {
             let mut total = Duration::ZERO;
             for _ in 0..iterations {

@@ -1,5 +1,7 @@
 //! Every backbone through the one constructor: forms of weights, streams, efforts, checkpoints, export.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 mod golden_support;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! `dfml-train convert` as a user runs it: against the official script's files, and on files that do not fit.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 mod golden_support;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! The losses against the official code's numbers, and what they do at the edges.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 mod golden_support;
 
 use dfml_train::loss::{

@@ -91,6 +91,9 @@ fn the_sum_of_the_sub_blocks_is_the_dense_block() {
     });
 }
 
+type RoutedForm =
+    dyn Fn(&Block, &Tensor, Option<&Tensor>, &block::FusedBlock, &Tensor) -> routed::RoutedBlock;
+
 #[test]
 fn the_routed_stream_equals_computing_every_sub_block_and_masking() {
     let small = ResNet { blocks: [1, 2, 1, 1], width: 16, sub_blocks: 4, embedding_dim: None };
@@ -98,13 +101,7 @@ fn the_routed_stream_equals_computing_every_sub_block_and_masking() {
     each_routed_block(&networks, |name, block, x, gate| {
         let full = tch::no_grad(|| block.full(x, Statistics::Running).0);
         let upstream = Tensor::randn(full.size(), (Kind::Float, Device::Cpu));
-        let run = |form: &dyn Fn(
-            &Block,
-            &Tensor,
-            Option<&Tensor>,
-            &block::FusedBlock,
-            &Tensor,
-        ) -> routed::RoutedBlock| {
+        let run = |form: &RoutedForm| {
             let x = x.detach().set_requires_grad(true);
             let out = form(block, &x, Some(&full), &block.fuse(), gate);
             let loss = (&out.output * &upstream).sum(Kind::Float) + &out.gap;
