@@ -39,12 +39,12 @@ pub mod synthetic;
 mod tuning;
 mod vector_index;
 
-pub use embedded::{EmbeddedIndex, OpenOptions};
+pub use embedded::{EmbeddedIndex, Nearest, OpenOptions};
 pub use error::IndexError;
 pub use filter::{Filter, Scalar};
 pub use info::{GraphInfo, IndexInfo, RecallEstimate, SearchMode};
 pub use item::{Item, Patch, ProductSummary};
 pub use request::{Example, Hit, SearchRequest};
-pub use store::{SalvageReport, StoreFacts, VerifyReport};
+pub use store::{SalvageReport, StoreFacts, StoreReader, VerifyReport};
 pub use tuning::Tuning;
 pub use vector_index::VectorIndex;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use dfml_index::{EmbeddedIndex, Item, OpenOptions, SearchRequest, VectorIndex};
+use dfml_index::{EmbeddedIndex, Item, OpenOptions, SearchRequest, Tuning, VectorIndex};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -19,14 +19,17 @@ use serde_json::json;
 const DIM: usize = 8;
 const THREADS: usize = 4;
 const IDS: u64 = 24;
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 200;
 /// Set in the child process: the store's folder.
 const CHILD_FOLDER: &str = "DFML_INDEX_CRASH_FOLDER";
 /// Set in the child process: the first step of each thread, separated by commas.
 const CHILD_STEPS: &str = "DFML_INDEX_CRASH_STEPS";
 
 fn open(folder: &Path) -> EmbeddedIndex {
-    let options = OpenOptions { create: true, ..OpenOptions::new(DIM, "model") };
+    // A low bound, so that a graph is built and saved while writes go on, and some of the kills hit that.
+    let tuning =
+        Tuning { exact_up_to: 30, build_effort: 16, links: 4, probe_share: 0.0, ..Tuning::default() };
+    let options = OpenOptions { create: true, tuning, ..OpenOptions::new(DIM, "model") };
     EmbeddedIndex::open(folder, options).expect("opens")
 }
 

@@ -4,10 +4,14 @@
 //! - [`bulk`]: many images to vectors with every core busy, past the ones that cannot be read.
 //! - [`http`]: the HTTP server and its web page.
 //! - [`metrics`]: what it measures, for Prometheus.
+//! - [`npy`]: NumPy's file format.
+//! - [`bench_index`]: the index against other libraries.
 //! - [`settings`]: built-in values, file, environment and flags, in layers.
 
+pub mod bench_index;
 pub mod bulk;
 pub mod engine;
 pub mod http;
 pub mod metrics;
+pub mod npy;
 pub mod settings;

@@ -42,7 +42,7 @@ impl Place {
 
     fn index(&self, more: &[&str]) -> Output {
         let list = self.list.to_string_lossy();
-        let args = ["index", "--model", "model", "--catalogue", "store", "--list", &list];
+        let args = ["index", "import", "--model", "model", "--catalogue", "store", "--list", &list];
         self.dfml(&[&args, more].concat())
     }
 
@@ -214,7 +214,7 @@ fn refuses(place: &Place, args: &[&str], expected: i32, named: &[&str]) {
 #[test]
 fn errors_name_the_thing_and_exit_codes_tell_kinds_apart() {
     let place = Place::new();
-    let index = |list| ["index", "--model", "model", "--catalogue", "store", "--list", list];
+    let index = |list| ["index", "import", "--model", "model", "--catalogue", "store", "--list", list];
     refuses(&place, &index("nowhere.txt"), 1, &["nowhere.txt"]);
     fs::write(place.path("broken.txt"), "image_id class_id super_class_id path\n1 x 1 a.jpg\n")
         .expect("write");

@@ -112,7 +112,7 @@ fn draw_catalogue(root: &Path) -> PathBuf {
 
 fn index(dfml: &Path, model: &Path, store: &Path, shop: &Path) -> String {
     let mut command = Command::new(dfml);
-    command.arg("index").args(stores(model, store)).arg("--strict");
+    command.args(["index", "import"]).args(stores(model, store)).arg("--strict");
     command.arg("--list").arg(shop.join("gallery.txt")).arg("--products").arg(shop.join("products.jsonl"));
     succeed(&mut command)
 }

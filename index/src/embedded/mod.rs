@@ -18,11 +18,12 @@ use parking_lot::{Mutex, RwLock};
 use crate::{
     IndexError, Tuning,
     memory::Memory,
-    store::{SalvageReport, Store, StoreFacts, VerifyReport},
+    store::{SalvageReport, Store, StoreFacts},
 };
 use batch::Batcher;
 use maintenance::Maintainer;
 use probe::{Prober, Recall};
+pub use search::Nearest;
 use writer::Writer;
 
 /// Longest vectors: a sum of that many products of bytes fits in 32 bits.
@@ -111,22 +112,6 @@ impl EmbeddedIndex {
         let writer = Writer::start(Arc::clone(&shared), maintainer.bell())?;
         let prober = Prober::start(&shared)?;
         Ok(Self { writer, _maintainer: maintainer, prober, shared })
-    }
-
-    /// What the store in a folder says about itself: enough to open it without its model.
-    ///
-    /// # Errors
-    /// [`IndexError::NotFound`], [`IndexError::InUse`] and [`IndexError::Damaged`] as [`EmbeddedIndex::open`].
-    pub fn describe(folder: impl AsRef<Path>) -> Result<StoreFacts, IndexError> {
-        Store::describe(folder.as_ref())
-    }
-
-    /// Reads every item and checks it against its checksum. Opening has done that for vectors; this looks at ids as well.
-    ///
-    /// # Errors
-    /// The storage failed. What is wrong with single items is in the report.
-    pub fn verify(&self) -> Result<VerifyReport, IndexError> {
-        self.shared.store.verify()
     }
 
     /// Gives the unused pages of a store that is not open back to the system. Returns its size before and after, in bytes.

@@ -1,5 +1,7 @@
 //! Searching: from a request to hits.
 
+use serde::{Deserialize, Serialize};
+
 use super::{EmbeddedIndex, Shared};
 use crate::{
     Example, Filter, Hit, IndexError, SearchRequest,
@@ -10,10 +12,33 @@ use crate::{
 /// Times that a search is answered anew because one of its hits was deleted before it could be read.
 const RETRIES: usize = 3;
 
+/// A stored vector near a query, by the number of its row.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Nearest {
+    /// Counts the upserts of the store, from 0.
+    pub row: u64,
+    /// Cosine similarity with the query.
+    pub score: f32,
+}
+
 /// The best slots after the offset, with their row numbers.
 pub(super) type Found = (Vec<Scored>, Vec<u64>);
 
 impl EmbeddedIndex {
+    /// The nearest of each request without what the store says about them: what the search itself costs.
+    ///
+    /// # Errors
+    /// As [`VectorIndex::search_many`](crate::VectorIndex::search_many).
+    pub fn nearest(&self, requests: &[SearchRequest]) -> Result<Vec<Vec<Nearest>>, IndexError> {
+        let questions: Vec<Question> =
+            requests.iter().map(|request| self.shared.question(request)).collect::<Result<_, _>>()?;
+        let found = questions
+            .chunks(super::batch::TOGETHER)
+            .flat_map(|some| self.shared.find_together(&some.iter().collect::<Vec<_>>()));
+        let nearest = |(scored, row): (Scored, u64)| Nearest { row, score: scored.score };
+        Ok(found.map(|(scored, rows)| scored.into_iter().zip(rows).map(nearest).collect()).collect())
+    }
+
     pub(super) fn answer(&self, request: &SearchRequest) -> Result<Vec<Hit>, IndexError> {
         let question = self.shared.question(request)?;
         let found = self.shared.find(&question);

@@ -1,6 +1,6 @@
 //! Answering from the graph: the nearest of what it covers, and every slot that is newer than it.
 
-use std::{borrow::Cow, cell::RefCell, collections::HashSet};
+use std::{cell::RefCell, collections::HashSet};
 
 use super::{Bits, Memory, QueryCodes, Question, Scored, exact::Exact, top::Top};
 use crate::graph::{Graph, Scratch, Walk};
@@ -23,13 +23,10 @@ impl Memory {
         &self,
         question: &Question,
         effort: usize,
-        admitted: &Cow<'_, Bits>,
+        admitted: &Bits,
     ) -> Option<Vec<Scored>> {
         let graph = self.graph.as_ref().filter(|_| !question.request.exact)?;
-        let count = match admitted {
-            Cow::Borrowed(_) => self.live_count,
-            Cow::Owned(bits) => bits.count(),
-        };
+        let count = admitted.count();
         let wanted = question.wanted(count);
         // Of the slots that a walk finds, as many are admitted as of all.
         let share = count as f64 / self.rows.len().max(1) as f64;

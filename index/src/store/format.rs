@@ -10,7 +10,7 @@ use std::path::Path;
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use super::{
-    IDS, ITEMS, Store, VECTORS,
+    Handle, IDS, ITEMS, Store, VECTORS,
     sums::{SUMS, row_sum},
 };
 use crate::{IndexError, OpenOptions};
@@ -112,8 +112,9 @@ impl Store {
             dim: options.dim,
             model_fingerprint: options.model_fingerprint.clone(),
         };
+        let Handle::Writing(db) = &self.db else { return Err(IndexError::Closed) };
         let write = || -> Result<(), redb::Error> {
-            let transaction = self.db.begin_write()?;
+            let transaction = db.begin_write()?;
             stamp(&transaction, &facts, 0)?;
             Ok(transaction.commit()?)
         };
@@ -122,8 +123,9 @@ impl Store {
 
     /// From format 1 to 2: sums every row, in one transaction.
     fn upgrade(&self) -> Result<(), IndexError> {
+        let Handle::Writing(db) = &self.db else { return Err(IndexError::Closed) };
         let upgrade = || -> Result<(), redb::Error> {
-            let transaction = self.db.begin_write()?;
+            let transaction = db.begin_write()?;
             {
                 let items = transaction.open_table(ITEMS)?;
                 let vectors = transaction.open_table(VECTORS)?;

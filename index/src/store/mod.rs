@@ -6,6 +6,7 @@
 mod backup;
 mod format;
 mod read;
+mod reader;
 mod salvage;
 mod sums;
 mod verify;
@@ -18,12 +19,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use redb::{Builder, Database, TableDefinition};
+use redb::{Builder, ConcurrencyMode, Database, ReadOnlyDatabase, TableDefinition};
 
 use crate::{IndexError, OpenOptions};
 
 pub use format::StoreFacts;
 pub(crate) use read::Record;
+pub use reader::StoreReader;
 pub use salvage::SalvageReport;
 pub use verify::VerifyReport;
 pub(crate) use write::{Change, Write};
@@ -40,9 +42,15 @@ const ITEMS: TableDefinition<'_, u64, (&str, &str, &[u8])> = TableDefinition::ne
 /// Vector of each row, little-endian f32.
 const VECTORS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("vectors");
 
+/// A handle of the storage engine. One process at a time may write; others may read beside it.
+enum Handle {
+    Writing(Database),
+    Reading(ReadOnlyDatabase),
+}
+
 /// An open store. Holds the file's lock as long as it lives.
 pub(crate) struct Store {
-    db: Database,
+    db: Handle,
     path: PathBuf,
     dim: usize,
 }
@@ -58,22 +66,28 @@ impl Store {
             return Err(IndexError::NotFound { path: folder.to_owned() });
         }
         let db = open_database(&path, true)?;
-        let store = Self { db, path, dim: options.dim };
+        let store = Self { db: Handle::Writing(db), path, dim: options.dim };
         if store.check_format(folder, options)? {
             sync_folder(folder)?;
         }
         Ok(store)
     }
 
-    /// What the store in a folder says about itself.
-    pub(crate) fn describe(folder: &Path) -> Result<StoreFacts, IndexError> {
+    /// Opens the store in a folder for reading only, whatever model made its vectors. Another process may be writing.
+    pub(crate) fn open_reading(folder: &Path) -> Result<(Self, StoreFacts), IndexError> {
         let path = folder.join(FILE);
         if !path.try_exists().map_err(io_error(&path))? {
             return Err(IndexError::NotFound { path: folder.to_owned() });
         }
-        let db = open_database(&path, false)?;
-        let store = Self { db, path, dim: 0 };
-        store.facts()?.ok_or_else(|| IndexError::NotFound { path: folder.to_owned() })
+        let mut store = Self { db: Handle::Reading(open_for_reading(&path)?), path, dim: 0 };
+        let facts = guarded(&store.path, || store.facts())?;
+        let facts = facts.ok_or_else(|| IndexError::NotFound { path: folder.to_owned() })?;
+        if facts.format != format::FORMAT {
+            let (found, supported) = (facts.format, format::FORMAT);
+            return Err(IndexError::UnsupportedFormat { path: store.path, found, supported });
+        }
+        store.dim = facts.dim;
+        Ok((store, facts))
     }
 
     /// Gives the file's unused pages back to the system. Returns its size before and after, in bytes.
@@ -117,7 +131,16 @@ fn open_database(path: &Path, check: bool) -> Result<Database, IndexError> {
     guarded(path, || {
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(check);
+        builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
         builder.create(path).map_err(storage_error(path))
+    })
+}
+
+fn open_for_reading(path: &Path) -> Result<ReadOnlyDatabase, IndexError> {
+    guarded(path, || {
+        let mut builder = Builder::new();
+        builder.set_cache_size(CACHE_BYTES).set_concurrency_mode(ConcurrencyMode::SingleWriter);
+        builder.open_read_only(path).map_err(storage_error(path))
     })
 }
 

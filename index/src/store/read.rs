@@ -6,7 +6,7 @@ use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetada
 use serde_json::{Map, Value};
 
 use super::{
-    IDS, ITEMS, Store, VECTORS,
+    Handle, IDS, ITEMS, Store, VECTORS,
     format::{COUNTERS, NEXT_ROW},
     guarded,
     sums::{SUMS, row_sum},
@@ -22,7 +22,11 @@ pub(crate) struct Record {
 
 impl Store {
     pub(super) fn begin_read(&self) -> Result<ReadTransaction, IndexError> {
-        self.db.begin_read().map_err(|error| self.failed(error))
+        let view = match &self.db {
+            Handle::Writing(db) => db.begin_read(),
+            Handle::Reading(db) => db.begin_read(),
+        };
+        view.map_err(|error| self.failed(error))
     }
 
     /// The item with this id.
@@ -39,7 +43,7 @@ impl Store {
     }
 
     /// Number of rows.
-    pub(super) fn len(&self) -> Result<usize, IndexError> {
+    pub(crate) fn len(&self) -> Result<usize, IndexError> {
         let read = self.begin_read()?;
         self.run(|| Ok(read.open_table(ITEMS)?.len()? as usize))
     }

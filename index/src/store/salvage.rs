@@ -1,12 +1,15 @@
 //! Out of a damaged store, every row that can be read and proves whole by its checksum.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, OpenOptions as FileOptions},
+    path::Path,
+};
 
-use redb::{Database, ReadableDatabase};
+use redb::{ReadOnlyDatabase, ReadableDatabase};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FILE, ITEMS, Store, StoreFacts, VECTORS, guarded, io_error, open_database, storage_error,
+    FILE, Handle, ITEMS, Store, StoreFacts, VECTORS, guarded, io_error, open_for_reading, storage_error,
     sums::{SUMS, row_sum},
 };
 use crate::{IndexError, Item, OpenOptions, store::Write};
@@ -15,6 +18,8 @@ use crate::{IndexError, Item, OpenOptions, store::Write};
 const COPY: &str = "damaged.redb";
 /// Items written at a time.
 const BATCH: usize = 4096;
+/// A file that was cut off is given back its length by doubling it so many times at most.
+const DOUBLINGS: u32 = 6;
 
 /// What could be saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,16 +53,13 @@ impl Store {
 }
 
 fn salvage_copy(from: &Path, copy: &Path, target: &Path) -> Result<SalvageReport, IndexError> {
-    let unreadable = |error: IndexError| IndexError::Damaged {
+    let mut source = Source::open_longer(copy).map_err(|error| IndexError::Damaged {
         path: from.to_owned(),
         detail: format!("nothing could be recovered: {error}"),
-    };
-    let mut source = Source::open(copy).map_err(unreadable)?;
+    })?;
     let facts = source.facts.clone();
-    let store = Store::open(
-        target,
-        &OpenOptions { create: true, ..OpenOptions::new(facts.dim, facts.model_fingerprint.clone()) },
-    )?;
+    let options = OpenOptions { create: true, ..OpenOptions::new(facts.dim, facts.model_fingerprint) };
+    let store = Store::open(target, &options)?;
     let mut report = SalvageReport { recovered: 0, broken: 0, expected: source.expected };
     let mut items = Vec::new();
     for row in 0..source.next_row {
@@ -86,21 +88,40 @@ enum Row {
 struct Source<'a> {
     path: &'a Path,
     /// `None` after the storage engine has panicked and could not be opened again.
-    db: Option<Database>,
+    db: Option<ReadOnlyDatabase>,
     facts: StoreFacts,
     next_row: u64,
     expected: Option<usize>,
 }
 
 impl<'a> Source<'a> {
+    /// Opens a file; one that is too short is given zeros for what it has lost.
+    fn open_longer(path: &'a Path) -> Result<Self, IndexError> {
+        let first = match Self::open(path) {
+            Ok(source) => return Ok(source),
+            Err(error) => error,
+        };
+        let file = FileOptions::new().write(true).open(path).map_err(io_error(path))?;
+        let mut length = file.metadata().map_err(io_error(path))?.len().max(1 << 16);
+        for _ in 0..DOUBLINGS {
+            length = length.saturating_mul(2);
+            file.set_len(length).map_err(io_error(path))?;
+            if let Ok(source) = Self::open(path) {
+                return Ok(source);
+            }
+        }
+        Err(first)
+    }
+
     fn open(path: &'a Path) -> Result<Self, IndexError> {
-        let db = open_database(path, false)?;
+        let db = Handle::Reading(open_for_reading(path)?);
         let store = Store { db, path: path.to_owned(), dim: 0 };
-        let facts =
-            guarded(path, || store.facts())?.ok_or_else(|| store.damaged("it does not say what it is"))?;
+        let facts = guarded(path, || store.facts())?;
+        let facts = facts.ok_or_else(|| store.damaged("it does not say what it is"))?;
         let next_row = guarded(path, || store.counter())?;
         let expected = guarded(path, || store.len()).ok();
-        Ok(Self { path, db: Some(store.db), facts, next_row, expected })
+        let Handle::Reading(db) = store.db else { return Err(IndexError::Closed) };
+        Ok(Self { path, db: Some(db), facts, next_row, expected })
     }
 
     /// A row, if its parts are there and its checksum holds. In format 1, which has no checksums, if it can be decoded.
@@ -117,13 +138,13 @@ impl<'a> Source<'a> {
         if panicked {
             // Its locks may be held for ever: a fresh handle for the next row.
             self.db = None;
-            self.db = open_database(self.path, false).ok();
+            self.db = open_for_reading(self.path).ok();
         }
         read.unwrap_or(Row::Broken)
     }
 }
 
-fn read_row(db: &Database, row: u64, dim: usize, has_sums: bool) -> Result<Row, redb::Error> {
+fn read_row(db: &ReadOnlyDatabase, row: u64, dim: usize, has_sums: bool) -> Result<Row, redb::Error> {
     let read = db.begin_read()?;
     let item = read.open_table(ITEMS)?.get(row)?;
     let vector = read.open_table(VECTORS)?.get(row)?;

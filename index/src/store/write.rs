@@ -1,10 +1,10 @@
 //! Writing: many requests in one durable transaction.
 
-use redb::{ReadableTable, Table};
+use redb::{Database, ReadableTable, Table};
 use serde_json::{Map, Value};
 
 use super::{
-    IDS, ITEMS, Store, VECTORS,
+    Handle, IDS, ITEMS, Store, VECTORS,
     format::{COUNTERS, NEXT_ROW},
     sums::{SUMS, SumsTable, row_sum},
 };
@@ -46,30 +46,31 @@ impl Store {
     /// Carries out all requests in one transaction. When this returns they are durable, all of them or (on an error) none.
     /// Returns the changes of each request.
     pub(crate) fn write<'a>(&self, requests: &'a [Write]) -> Result<Vec<Vec<Change<'a>>>, IndexError> {
-        self.transact(requests).map_err(|error| self.failed(error))
+        let Handle::Writing(db) = &self.db else { return Err(IndexError::Closed) };
+        transact(db, requests).map_err(|error| self.failed(error))
     }
+}
 
-    fn transact<'a>(&self, requests: &'a [Write]) -> Result<Vec<Vec<Change<'a>>>, redb::Error> {
-        let transaction = self.db.begin_write()?;
-        let mut changes = Vec::with_capacity(requests.len());
-        {
-            let mut counters = transaction.open_table(COUNTERS)?;
-            let next_row = counters.get(NEXT_ROW)?.map_or(0, |row| row.value());
-            let mut tables = Tables {
-                ids: transaction.open_table(IDS)?,
-                items: transaction.open_table(ITEMS)?,
-                vectors: transaction.open_table(VECTORS)?,
-                sums: transaction.open_table(SUMS)?,
-                next_row,
-            };
-            for request in requests {
-                changes.push(tables.carry_out(request)?);
-            }
-            counters.insert(NEXT_ROW, tables.next_row)?;
+fn transact<'a>(db: &Database, requests: &'a [Write]) -> Result<Vec<Vec<Change<'a>>>, redb::Error> {
+    let transaction = db.begin_write()?;
+    let mut changes = Vec::with_capacity(requests.len());
+    {
+        let mut counters = transaction.open_table(COUNTERS)?;
+        let next_row = counters.get(NEXT_ROW)?.map_or(0, |row| row.value());
+        let mut tables = Tables {
+            ids: transaction.open_table(IDS)?,
+            items: transaction.open_table(ITEMS)?,
+            vectors: transaction.open_table(VECTORS)?,
+            sums: transaction.open_table(SUMS)?,
+            next_row,
+        };
+        for request in requests {
+            changes.push(tables.carry_out(request)?);
         }
-        transaction.commit()?;
-        Ok(changes)
+        counters.insert(NEXT_ROW, tables.next_row)?;
     }
+    transaction.commit()?;
+    Ok(changes)
 }
 
 impl Tables<'_> {

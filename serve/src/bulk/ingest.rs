@@ -6,15 +6,12 @@
 
 use std::{fs::Metadata, io, ops::ControlFlow, path::PathBuf, time::UNIX_EPOCH};
 
-use dfml_index::{
-    IndexError, Item, VectorIndex,
-    sop::{SopEntry, SopList},
-};
+use dfml_index::{IndexError, Item, VectorIndex};
 use dfml_models::sha256_file;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{BulkError, BulkOptions, ItemError, ItemErrorKind, Products, embed_files};
+use super::{BulkError, BulkOptions, ImageEntry, ImageList, ItemError, ItemErrorKind, Products, embed_files};
 use crate::engine::Engine;
 
 /// Metadata key of an item's file stamp. Search results leave it out.
@@ -47,7 +44,7 @@ pub enum IngestEvent<'a> {
     /// Left out.
     Failed {
         /// The entry.
-        entry: &'a SopEntry,
+        entry: &'a ImageEntry,
         /// Why.
         error: &'a ItemError,
     },
@@ -86,14 +83,14 @@ pub struct Ingest<'a> {
     /// Receives the items.
     pub index: &'a dyn VectorIndex,
     /// The images.
-    pub list: &'a SopList,
+    pub list: &'a ImageList,
     /// What is known about the products.
     pub products: &'a Products,
 }
 
 /// An entry that has to be embedded.
 struct Pending<'a> {
-    entry: &'a SopEntry,
+    entry: &'a ImageEntry,
     stamp: Stamp,
 }
 
@@ -196,12 +193,12 @@ impl Ingest<'_> {
     }
 
     /// Decides what an entry needs, reading no more of its file than necessary.
-    fn plan(&self, entry: &SopEntry) -> Result<Plan, PlanError> {
+    fn plan(&self, entry: &ImageEntry) -> Result<Plan, PlanError> {
         let path = self.path(entry);
         let item_error =
             |error: io::Error| ItemError { path: path.clone(), kind: ItemErrorKind::Read(error) };
         let mut stamp = Stamp::of_file(&std::fs::metadata(&path).map_err(item_error)?);
-        let Some(known) = self.index.get(&item_id(entry))? else { return Ok(Plan::Embed(stamp)) };
+        let Some(known) = self.index.get(&entry.id)? else { return Ok(Plan::Embed(stamp)) };
         let Some(known_stamp) = Stamp::of_item(&known) else { return Ok(Plan::Embed(stamp)) };
         if known_stamp.bytes != stamp.bytes {
             return Ok(Plan::Embed(stamp));
@@ -217,24 +214,20 @@ impl Ingest<'_> {
         Ok(if same { Plan::Nothing } else { Plan::Store(item) })
     }
 
-    fn item(&self, entry: &SopEntry, vector: Vec<f32>, stamp: &Stamp) -> Item {
-        let product_id = entry.class_id.to_string();
-        let mut metadata: Map<String, Value> = self.products.metadata(&product_id);
-        // Without a product file, the list's super class is the best category there is.
-        metadata.entry("category").or_insert_with(|| entry.super_class_id.clone().into());
-        metadata.insert("path".to_owned(), item_id(entry).into());
+    fn item(&self, entry: &ImageEntry, vector: Vec<f32>, stamp: &Stamp) -> Item {
+        // What the file of products says goes before what the list says.
+        let mut metadata: Map<String, Value> = self.products.metadata(&entry.product_id);
+        for (key, value) in &entry.metadata {
+            metadata.entry(key).or_insert_with(|| value.clone());
+        }
+        metadata.insert("path".to_owned(), entry.path.to_string_lossy().into());
         metadata.insert(STAMP_KEY.to_owned(), serde_json::json!(stamp));
-        Item { id: item_id(entry), product_id, vector, metadata }
+        Item { id: entry.id.clone(), product_id: entry.product_id.clone(), vector, metadata }
     }
 
-    fn path(&self, entry: &SopEntry) -> PathBuf {
+    fn path(&self, entry: &ImageEntry) -> PathBuf {
         self.list.root.join(&entry.path)
     }
-}
-
-/// The entry's path as the list has it: unique within a catalogue, and the same on every run.
-fn item_id(entry: &SopEntry) -> String {
-    entry.path.to_string_lossy().into_owned()
 }
 
 enum Plan {

@@ -3,10 +3,12 @@
 mod bench;
 mod embed;
 pub mod fit_embedding;
+mod images;
 mod ingest;
 mod products;
 
 pub use bench::{EmbedBench, Rate, Ratios, bench_embed};
 pub use embed::{BulkError, BulkOptions, Embedding, ItemError, ItemErrorKind, embed_files};
+pub use images::{ImageEntry, ImageList, ListError};
 pub use ingest::{Ingest, IngestError, IngestEvent, IngestOptions, IngestSummary, STAMP_KEY};
 pub use products::{Product, Products, ProductsError};

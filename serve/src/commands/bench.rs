@@ -21,6 +21,7 @@ pub(super) struct Args {
 #[derive(Subcommand)]
 enum What {
     Embed(EmbedArgs),
+    Index(super::bench_index::Args),
 }
 
 /// Image files to vectors: end to end, the network alone, and decoding alone.
@@ -54,6 +55,7 @@ struct EmbedArgs {
 pub(super) fn run(args: Args, settings: Settings) -> anyhow::Result<Done> {
     match args.what {
         What::Embed(args) => embed(args, settings),
+        What::Index(args) => super::bench_index::run(args),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, and what they share.
 
 mod bench;
+mod bench_index;
 mod embed;
 mod eval;
 mod export;
@@ -42,7 +43,7 @@ Settings come from --config FILE, then DFML_SECTION__KEY variables, then flags; 
 
 Examples:
   dfml export --weights efficientnet-lite0.pth --fit-embedding Ebay_train.txt --out model
-  dfml index --model model --catalogue store --list gallery.txt --products products.jsonl
+  dfml index import --model model --catalogue store --list gallery.txt --products products.jsonl
   dfml search chair.jpg --model model --catalogue store
   dfml serve --model model --catalogue store";
 

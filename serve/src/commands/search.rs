@@ -20,7 +20,7 @@ pub(super) struct Args {
     /// Model directory.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Store directory, as `dfml index` made it.
+    /// Store directory, as `dfml index import` made it.
     #[arg(long, value_name = "DIR")]
     catalogue: PathBuf,
     /// How many products.

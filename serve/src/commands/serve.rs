@@ -28,7 +28,7 @@ pub(super) struct Args {
     /// Model directory.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Store directory, as `dfml index` made it with the same model.
+    /// Store directory, as `dfml index import` made it with the same model.
     #[arg(long, value_name = "DIR")]
     catalogue: PathBuf,
     /// Folder that the pictures of the indexed list lie in; without it the page shows no pictures.

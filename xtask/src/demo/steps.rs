@@ -137,7 +137,7 @@ impl Steps {
         let key = data.add_to(key, &[&data.gallery])?;
         stages.run("index", key, Output::Makes(&store), || {
             let mut index = Command::new(&dfml);
-            index.arg("index").arg("--model").arg(model).arg("--catalogue").arg(&store);
+            index.args(["index", "import"]).arg("--model").arg(model).arg("--catalogue").arg(&store);
             index.arg("--list").arg(&data.gallery).arg("--root").arg(&data.root);
             if let Some(products) = &data.products {
                 index.arg("--products").arg(products);

@@ -1,24 +1,26 @@
-//! `dfml index`: a list of images into a store.
+//! `dfml index import`: images into a store.
 
 use std::{ops::ControlFlow, path::PathBuf};
 
 use anyhow::{Context as _, bail};
-use dfml_index::{EmbeddedIndex, OpenOptions, VectorIndex, sop::SopList};
+use dfml_index::{EmbeddedIndex, OpenOptions, VectorIndex};
 use dfml_serve::{
-    bulk::{Ingest, IngestEvent, IngestOptions, IngestSummary, Products},
+    bulk::{ImageList, Ingest, IngestEvent, IngestOptions, IngestSummary, Products},
     settings::Settings,
 };
 
 use super::{Done, interrupt::Interrupt, options::EngineArgs, progress::Progress};
 
-/// Embed the images of a list into a store.
+/// Embed the images of a list or folder into a store.
 ///
 /// Images that the store already has are left alone, so an interrupted run is resumed by running it again. An image that
 /// cannot be read is reported and left out.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  dfml index --model model --catalogue store --list gallery.txt --products products.jsonl
-  dfml index --model model --catalogue store --list Ebay_test.txt --root /data/Stanford_Online_Products --strict")]
+  dfml index import --model model --catalogue store --list gallery.txt --products products.jsonl
+  dfml index import --model model --catalogue store --list Ebay_test.txt --root /data/Stanford_Online_Products --strict
+  dfml index import --model model --catalogue store --list items.csv     # columns path, product_id, …
+  dfml index import --model model --catalogue store --folder photos      # a folder for each product")]
 pub(super) struct Args {
     /// Model directory.
     #[arg(long, value_name = "DIR")]
@@ -26,9 +28,13 @@ pub(super) struct Args {
     /// Store directory; made if it does not exist.
     #[arg(long, value_name = "DIR")]
     catalogue: PathBuf,
-    /// List of images: columns image_id class_id super_class_id path; the class is the product.
-    #[arg(long, value_name = "FILE")]
-    list: PathBuf,
+    /// List of images: .jsonl or .csv with path, product_id, perhaps id, and metadata; or columns image_id class_id
+    /// super_class_id path (Stanford Online Products), the class being the product.
+    #[arg(long, value_name = "FILE", required_unless_present = "folder")]
+    list: Option<PathBuf>,
+    /// Instead of a list: a folder with a folder for each product; a file in it is a product of its own.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["list", "root"])]
+    folder: Option<PathBuf>,
     /// Folder that the list's paths start from; the list's own folder if not given.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -43,7 +49,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
-    let list = SopList::read(&args.list, args.root.as_deref())?;
+    let (source, list) = match (&args.list, &args.folder) {
+        (Some(path), _) => (path, ImageList::read(path, args.root.as_deref())?),
+        (None, Some(folder)) => (folder, ImageList::folder(folder)?),
+        (None, None) => bail!("name a --list or a --folder"),
+    };
     let products = match &args.products {
         Some(path) => Products::read(path)?,
         None => Products::default(),
@@ -59,7 +69,7 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
     let ingest = Ingest { engine: &engine, index: &index, list: &list, products: &products };
     let summary = ingest.run(&IngestOptions { bulk, ..IngestOptions::default() }, |event| {
         if let IngestEvent::Failed { entry, error } = event {
-            progress.line(&format!("warning: {}:{}: {error}", args.list.display(), entry.line));
+            progress.line(&format!("warning: {}:{}: {error}", source.display(), entry.line));
         }
         progress.step();
         if interrupt.requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
