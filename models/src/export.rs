@@ -99,6 +99,7 @@ pub fn write_model_dir(dir: impl AsRef<Path>, request: &ExportRequest<'_>) -> Re
         lineage: request.lineage.clone(),
         parity: None,
         evaluation: Vec::new(),
+        calibration: None,
     };
     manifest.save(dir)?;
     Ok(manifest)

@@ -19,6 +19,10 @@ thread_local! {
 
 impl Memory {
     /// The best slots by way of the graph; `None` if there is none, or comparing with every admitted slot is the better way.
+    #[expect(
+        clippy::ptr_arg,
+        reason = "borrowed means that every live slot is admitted, whose count is known"
+    )]
     pub(super) fn search_graph(
         &self,
         question: &Question,

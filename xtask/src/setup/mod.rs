@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 
 pub(crate) use components::Component;
 
-/// Fetch and check what cargo cannot: ONNX Runtime, pretrained weights, libtorch, furniture, cargo-deny, Chromium
+/// Fetch and check what cargo cannot: ONNX Runtime, pretrained weights, libtorch, furniture, test tools
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
