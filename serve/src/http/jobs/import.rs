@@ -5,14 +5,13 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use dfml_index::sop::SopList;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{Job, Runner};
 use crate::{
-    bulk::{Ingest, IngestEvent, IngestOptions, Products},
+    bulk::{ImageList, Ingest, IngestEvent, IngestOptions, Products},
     http::AppState,
 };
 
@@ -20,7 +19,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct ImportSpec {
-    /// List of pictures in the layout of Stanford Online Products: a line `image_id class_id super_class_id path` for each.
+    /// List of pictures: in the layout of Stanford Online Products (a line `image_id class_id super_class_id path` for each), CSV or JSON
+    /// lines, as `dfml index` takes them.
     #[schema(min_length = 1, examples("gallery.txt"))]
     pub(super) list: String,
     /// Folder that the list's paths start from; the list's own if not given.
@@ -38,7 +38,7 @@ impl Runner for ImportSpec {
         let inside = |path: &str| inside(folder, path);
         let root = self.root.as_deref().map(inside).transpose()?;
         let list =
-            SopList::read(&inside(&self.list)?, root.as_deref()).map_err(|error| hide(folder, &error))?;
+            ImageList::read(&inside(&self.list)?, root.as_deref()).map_err(|error| hide(folder, &error))?;
         let products = match &self.products {
             Some(path) => Products::read(&inside(path)?).map_err(|error| hide(folder, &error))?,
             None => Products::default(),
