@@ -19,8 +19,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct ImportSpec {
-    /// List of pictures: in the layout of Stanford Online Products (a line `image_id class_id super_class_id path` for each), CSV or JSON
-    /// lines, as `dfml index` takes them.
+    /// List of pictures in the layout of Stanford Online Products: a line `image_id class_id super_class_id path` for each.
     #[schema(min_length = 1, examples("gallery.txt"))]
     pub(super) list: String,
     /// Folder that the list's paths start from; the list's own if not given.
