@@ -41,6 +41,9 @@ epochs = 1
 learning_rate = 1e-4
 warm_epochs = 0.3
 schedule = "cosine"
+
+[run]
+select_on = "last"
 "#;
 
 #[test]

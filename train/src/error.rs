@@ -48,6 +48,57 @@ pub enum TrainError {
         /// Why.
         reason: String,
     },
+    /// The configured device cannot be used.
+    #[error("{0}")]
+    Device(String),
+    /// There are no weights to start from.
+    #[error(
+        "no pretrained weights{wanted} were given: name a .pth or .safetensors file with --weights or model.weights (`cargo xtask setup` \
+         fetches those of efficientnet_lite0)"
+    )]
+    NoWeights {
+        /// ` of NAME`, or nothing.
+        wanted: String,
+    },
+    /// The network cannot take images of the configured size.
+    #[error("the network takes images of {network} pixels, but data.image_size is {config}")]
+    ImageSize {
+        /// Side in pixels that the network takes.
+        network: usize,
+        /// Side in pixels that is configured.
+        config: u32,
+    },
+    /// The architecture's numbers do not work out, or its name is unknown.
+    #[error(transparent)]
+    Architecture(#[from] dfml_models::ArchitectureError),
+    /// A checkpoint cannot be used.
+    #[error("{path}: {reason}")]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The run directory holds another run's checkpoints.
+    #[error("{out} holds checkpoints of a run: go on with --resume, or name another --out")]
+    RunExists {
+        /// The run directory.
+        out: PathBuf,
+    },
+    /// A run cannot go on with other settings than it was begun with.
+    #[error("{out} was begun with other settings ({reason}): go on with the same, or name another --out")]
+    OtherSettings {
+        /// The run directory.
+        out: PathBuf,
+        /// The first difference.
+        reason: String,
+    },
+    /// The run was told to stop.
+    #[error("stopped; go on with --resume (checkpoint {checkpoint})")]
+    Interrupted {
+        /// Where the run goes on.
+        checkpoint: PathBuf,
+    },
     /// The loss is not a number.
     #[error(
         "the loss is {value} at epoch {epoch}, step {step}; images of the batch: {}; last good checkpoint: {}",

@@ -9,6 +9,7 @@ mod error;
 pub mod loss;
 pub mod nn;
 pub mod progress;
+pub mod report;
 pub mod trainer;
 
 pub use error::TrainError;

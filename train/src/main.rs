@@ -1,14 +1,12 @@
-//! `dfml-train`: trains factorised embedding networks.
+//! `dfml-train`: trains and judges factorised embedding networks.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
 
 mod commands;
 
-use std::path::PathBuf;
-use std::process::ExitCode;
-
-use anyhow::Context;
-use clap::{Parser, Subcommand};
-use dfml_train::config::TrainConfig;
-use dfml_train::trainer::{FitOptions, fit, summary};
+use commands::{convert, eval, fit};
 
 /// Trains factorised embedding networks (DFML) on a catalogue's own labels.
 #[derive(Parser)]
@@ -19,59 +17,61 @@ struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  dfml-train fit --config configs/train/demo.toml --data CATALOGUE --weights efficientnet-lite0.pth --out runs/demo
+  dfml-train fit --config configs/train/demo.toml --data CATALOGUE --out runs/demo
+  dfml-train eval --checkpoint runs/demo/checkpoint.safetensors --data CATALOGUE --efforts
   dfml-train convert deit_small_distilled_patch16_224.pth deit-s.safetensors
   dfml verify runs/demo/model        # proves the export against libtorch's embeddings
   dfml serve --model runs/demo/model --catalogue STORE
 
-Exit codes: 0 done, 1 an error (printed), 2 wrong usage.";
+Exit codes: 0 done, 1 an error (printed), 2 wrong usage, 130 stopped by Ctrl-C or SIGTERM (after a checkpoint).";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Train from pretrained weights; writes OUT/checkpoint.safetensors, OUT/metrics.json and OUT/model/.
-    Fit(FitArgs),
-    Convert(commands::convert::Args),
-}
-
-#[derive(clap::Args)]
-struct FitArgs {
-    /// Settings (TOML).
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Folder with the lists the settings name, in Stanford Online Products layout.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// Folder that the lists' paths start from; the lists' own folder if not given.
-    #[arg(long, value_name = "DIR")]
-    root: Option<PathBuf>,
-    /// Pretrained weights (.pth or .safetensors).
-    #[arg(long, value_name = "FILE")]
-    weights: PathBuf,
-    /// Run directory to write.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Seed of everything random.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Passes over the training list, over the settings' `optimizer.epochs`.
-    #[arg(long)]
-    epochs: Option<usize>,
+    /// Train from pretrained weights; writes a run directory with checkpoints, figures, a report, and the model that `dfml` serves.
+    Fit(fit::Args),
+    /// Judge a checkpoint on a data set: retrieval, clusters, and what each part of the network costs and gives.
+    Eval(eval::Args),
+    Convert(convert::Args),
 }
 
 fn main() -> ExitCode {
+    wait_without_spinning();
     keep_freed_memory();
-    let result = match Cli::parse().command {
-        Command::Fit(args) => run(args),
-        Command::Convert(args) => commands::convert::run(&args),
+    let done = match Cli::parse().command {
+        Command::Fit(args) => fit::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Convert(args) => convert::run(&args),
     };
-    match result {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("dfml-train: {error:#}");
-            ExitCode::FAILURE
+            commands::exit_code(&error)
         }
     }
 }
+
+/// Starts the program again with OMP_WAIT_POLICY=PASSIVE, unless the variable is set. OpenMP's threads otherwise spin at every barrier, and where
+/// another process wants the same cores, all wait for a thread that is not running: training was eight times as slow on a busy machine.
+/// The library reads the variable before `main`, so setting it here would be too late.
+#[cfg(target_os = "linux")]
+fn wait_without_spinning() {
+    use std::os::unix::process::CommandExt;
+    const POLICY: &str = "OMP_WAIT_POLICY";
+    if std::env::var_os(POLICY).is_some() {
+        return;
+    }
+    if let Ok(program) = std::env::current_exe() {
+        // Only returns if it fails, and then this process goes on as it is.
+        let _ = std::process::Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .env(POLICY, "PASSIVE")
+            .exec();
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn wait_without_spinning() {}
 
 /// Tells glibc to keep freed memory. Each training step allocates and frees the same hundreds of megabytes of activations; by default
 /// they go back to the kernel and are zeroed page by page again, which costs up to half of the time.
@@ -86,30 +86,3 @@ fn keep_freed_memory() {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn keep_freed_memory() {}
-
-fn run(args: FitArgs) -> anyhow::Result<()> {
-    let mut config = TrainConfig::read(&args.config)?;
-    if let Some(epochs) = args.epochs {
-        config.optimizer.epochs = epochs;
-        config.check().map_err(anyhow::Error::msg)?;
-    }
-    let out = args.out.clone();
-    let options = FitOptions {
-        config,
-        data: args.data,
-        root: args.root,
-        weights: args.weights,
-        out: args.out,
-        seed: args.seed,
-    };
-    let report = fit(&options).with_context(|| format!("training into {}", out.display()))?;
-    println!("before training: {}", summary(&report.before));
-    println!("after training:  {}", summary(&report.after));
-    println!(
-        "{} images, {:.0} s of training; model in {}",
-        report.images,
-        report.train_seconds,
-        out.join("model").display()
-    );
-    Ok(())
-}

@@ -4,10 +4,11 @@
 
 mod golden_support;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use dfml_models::{Architecture, ResNet, TensorMap, Transform, Vit, factorize, fold, preset};
 use dfml_train::TrainError;
+use dfml_train::config::BadImage;
 use dfml_train::data::eval_pixels;
 use dfml_train::nn::{Effort, Form, Network, NetworkOptions, build, fresh_weights};
 use golden_support::assert_close;
@@ -56,8 +57,7 @@ fn weights(architecture: &Architecture) -> TensorMap {
 fn real_images() -> Tensor {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/preprocess"));
     let files = ["photo.jpg", "landscape.png", "portrait.png", "small.png"].map(|file| folder.join(file));
-    let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-    eval_pixels(&paths, &Transform::imagenet(SIDE + 8, SIDE), Device::Cpu).unwrap().1
+    eval_pixels(&files, &Transform::imagenet(SIDE + 8, SIDE), BadImage::Error, Device::Cpu).unwrap().pixels
 }
 
 fn network(architecture: &Architecture, weights: &TensorMap, form: Form) -> Box<dyn Network> {

@@ -4,10 +4,12 @@
 
 mod golden_support;
 
+use dfml_train::config::OptimizerConfig;
 use dfml_train::loss::ProxyAnchor;
+use dfml_train::nn::params::Param;
 use dfml_train::nn::vit::{Streams, VitNetwork};
 use dfml_train::nn::{Form, Network, NetworkOptions, l2_normalize};
-use dfml_train::trainer::{AdamW, AdamWOptions, ParamGroup};
+use dfml_train::trainer::{Optimizer, ParamGroup};
 use golden_support::{Golden, assert_close, networks, total};
 use tch::{Device, Kind, Tensor};
 
@@ -120,13 +122,13 @@ fn every_gradient_and_one_step_of_adamw_are_the_official_ones() {
 
 /// One step of the official optimiser on the gradients that the tensors hold.
 fn step(network: &VitNetwork, proxies: &Tensor) {
-    let backbone = network.params().trainable().map(|(_, param)| param.tensor.shallow_clone()).collect();
+    let named = |(name, param): (&str, &Param)| (name.to_owned(), param.tensor.shallow_clone());
     let groups = vec![
-        ParamGroup { factor: 1.0, tensors: backbone },
-        ParamGroup { factor: 100.0, tensors: vec![proxies.shallow_clone()] },
+        ParamGroup { factor: 1.0, tensors: network.params().trainable().map(named).collect() },
+        ParamGroup { factor: 100.0, tensors: vec![("proxies".to_owned(), proxies.shallow_clone())] },
     ];
-    let options = AdamWOptions { weight_decay: 1e-4, clip_value: 10.0, ..AdamWOptions::default() };
-    AdamW::new(groups, options).step(LEARNING_RATE, |_| true);
+    // The published recipe: AdamW, weight decay 1e-4, values clipped at 10.
+    Optimizer::new(groups, &OptimizerConfig::default()).step(LEARNING_RATE, 1.0, |_| true);
 }
 
 /// The first step of Adam is the learning rate times the gradient's sign, so where the gradient is 0 but for rounding

@@ -1,13 +1,15 @@
-//! Retrieval and clustering quality of embeddings: Recall@K, R-precision, MAP@R, NMI and F1.
+//! Retrieval and clustering quality of embeddings: Recall@K, R-precision, MAP@R; NMI, AMI and F1 of k-means clusters.
 //!
 //! [`evaluate`] finds each query's neighbours by comparing with the whole gallery, in chunks and on all cores, and averages
 //! the measures. The same numbers come out whatever the number of threads; equal scores are ordered by gallery position.
 
 mod clusters;
+mod kmeans;
 mod neighbours;
 mod retrieval;
 
-pub use clusters::{f1, nmi};
+pub use clusters::{ami, f1, nmi};
+pub use kmeans::{Clustering, cluster_quality, kmeans};
 pub use neighbours::{Neighbour, nearest};
 pub use retrieval::{Retrieval, average_precision_at_r, evaluate, r_precision, recall_at_k};
 

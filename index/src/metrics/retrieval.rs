@@ -26,6 +26,15 @@ pub struct Retrieval {
     pub map_at_r: f64,
 }
 
+impl Retrieval {
+    /// The figures on one line.
+    pub fn one_line(&self) -> String {
+        let recall = self.recall_at_k.iter().map(|(k, recall)| format!("Recall@{k} {recall:.4}"));
+        let rest = [format!("RP {:.4}", self.r_precision), format!("MAP@R {:.4}", self.map_at_r)];
+        recall.chain(rest).collect::<Vec<_>>().join("  ")
+    }
+}
+
 /// Whether one of the `k` nearest is relevant. `relevant` is best first.
 pub fn recall_at_k(relevant: &[bool], k: usize) -> bool {
     relevant.iter().take(k).any(|&relevant| relevant)

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::bail;
 use dfml_index::{
-    metrics::{self, Labelled, Retrieval},
+    metrics::{self, Clustering, Labelled, Retrieval},
     sop::SopList,
 };
 use dfml_models::Evaluation;
@@ -19,6 +19,9 @@ use dfml_serve::{
 use serde::Serialize;
 
 use super::{Done, interrupt::Interrupt, options::EngineArgs, progress::Progress};
+
+/// Seed of k-means, that of `dfml-train eval`.
+const CLUSTER_SEED: u64 = 1;
 
 /// Measure how well a model finds the right products.
 ///
@@ -44,6 +47,9 @@ pub(super) struct Args {
     /// Ranks at which recall is measured.
     #[arg(short, value_name = "K", default_values_t = [1, 10])]
     k: Vec<u32>,
+    /// Also cluster the gallery by k-means and compare with its classes (NMI, AMI, F1); takes long on large galleries.
+    #[arg(long)]
+    clusters: bool,
     /// Also write the figures to a JSON file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -82,6 +88,9 @@ struct Figures {
     answerable: usize,
     /// Query images that could not be read.
     left_out: usize,
+    /// Agreement of the gallery's clusters with its classes, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clustering: Option<Clustering>,
 }
 
 pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
@@ -113,6 +122,11 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
             retrieval,
             asked.left_out,
         ));
+    }
+    if args.clusters {
+        let clustering = metrics::cluster_quality(found.labelled(), CLUSTER_SEED)?;
+        println!("{}: {}", name(&gallery.0), clustering.one_line());
+        results.iter_mut().for_each(|figures| figures.clustering = Some(clustering));
     }
     for figures in &results {
         println!("{}: {}", figures.evaluation.dataset, one_line(&figures.evaluation));
@@ -189,7 +203,7 @@ impl Figures {
             r_precision: retrieval.r_precision,
             map_at_r: retrieval.map_at_r,
         };
-        Self { evaluation, answerable: retrieval.answerable, left_out }
+        Self { evaluation, answerable: retrieval.answerable, left_out, clustering: None }
     }
 }
 

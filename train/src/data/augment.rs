@@ -1,8 +1,11 @@
-//! Training augmentation: RandomResizedCrop, horizontal flip, brightness and contrast.
+//! Training augmentation: RandomResizedCrop, horizontal flip, brightness and contrast; RandAugment and random erasing if asked for.
 
 use dfml_models::{Region, RgbImage8};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+
+use super::rand_augment::{erase, rand_augment};
+use crate::config::DataConfig;
 
 /// Settings of the training augmentation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,11 +16,32 @@ pub struct Augment {
     pub min_area: f64,
     /// Largest relative change of brightness and contrast, [0, 1).
     pub color_jitter: f64,
+    /// Random operations of RandAugment.
+    pub rand_augment: usize,
+    /// Their strength, 0 to 10.
+    pub rand_augment_strength: f64,
+    /// Probability of random erasing, [0, 1].
+    pub random_erasing: f64,
+}
+
+impl Augment {
+    /// The augmentation of a configuration.
+    pub fn new(config: &DataConfig) -> Self {
+        Self {
+            size: config.image_size,
+            min_area: config.min_crop_area,
+            color_jitter: config.color_jitter,
+            rand_augment: config.rand_augment,
+            rand_augment_strength: config.rand_augment_strength,
+            random_erasing: config.random_erasing,
+        }
+    }
 }
 
 /// A random crop of `image` (area share uniform in `min_area..1`, aspect ratio log-uniform in 3/4..4/3; the centre
 /// square after ten misses: torchvision's RandomResizedCrop), resized to a square, flipped with
-/// probability one half, with random brightness and contrast. `None` if the image is empty.
+/// probability one half, with random brightness and contrast, RandAugment and random erasing as far as they are asked for. `None` if the
+/// image is empty.
 pub fn train_crop(image: &RgbImage8, augment: &Augment, rng: &mut ChaCha8Rng) -> Option<Vec<u8>> {
     if image.width == 0 || image.height == 0 {
         return None;
@@ -29,6 +53,16 @@ pub fn train_crop(image: &RgbImage8, augment: &Augment, rng: &mut ChaCha8Rng) ->
     }
     if augment.color_jitter > 0.0 {
         jitter(&mut pixels, augment.color_jitter, rng);
+    }
+    rand_augment(
+        &mut pixels,
+        augment.size as usize,
+        augment.rand_augment,
+        augment.rand_augment_strength,
+        rng,
+    );
+    if augment.random_erasing > 0.0 && rng.random_bool(augment.random_erasing) {
+        erase(&mut pixels, augment.size as usize, rng);
     }
     Some(pixels)
 }
@@ -103,7 +137,9 @@ mod tests {
     fn same_seed_same_crop() {
         let data: Vec<u8> = (0..60 * 40 * 3).map(|i| (i % 251) as u8).collect();
         let image = RgbImage8 { width: 60, height: 40, data };
-        let augment = Augment { size: 32, min_area: 0.2, color_jitter: 0.3 };
+        let config =
+            DataConfig { image_size: 32, min_crop_area: 0.2, color_jitter: 0.3, ..DataConfig::default() };
+        let augment = Augment::new(&config);
         let crop = |seed| train_crop(&image, &augment, &mut ChaCha8Rng::seed_from_u64(seed)).unwrap();
         assert_eq!(crop(5), crop(5));
         assert_ne!(crop(5), crop(6));

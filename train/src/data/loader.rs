@@ -1,6 +1,6 @@
 //! Reads, decodes and augments batches on worker threads, ahead of the training loop.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use super::{Augment, Dataset, train_crop};
+use crate::config::BadImage;
 use crate::error::TrainError;
 
 /// Batches that are prepared ahead.
@@ -27,6 +28,8 @@ pub struct Batch {
     pub images: Vec<usize>,
     /// Side of the images in pixels.
     pub size: i64,
+    /// Images that could not be decoded and were left out.
+    pub skipped: Vec<usize>,
 }
 
 impl Batch {
@@ -57,20 +60,27 @@ pub struct Loader {
     receiver: Receiver<Result<Batch, TrainError>>,
 }
 
+/// What the batches of an epoch are made with.
+#[derive(Debug, Clone, Copy)]
+pub struct LoadOptions {
+    /// The augmentation.
+    pub augment: Augment,
+    /// What to do with an image that cannot be decoded.
+    pub on_bad_image: BadImage,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Number of the epoch.
+    pub epoch: usize,
+}
+
 impl Loader {
-    /// Starts preparing `batches` (indices into `dataset`). The augmentation of an image depends on `seed`, `epoch` and
-    /// its index only, not on which thread draws it.
-    pub fn start(
-        dataset: Arc<Dataset>,
-        batches: Vec<Vec<usize>>,
-        augment: Augment,
-        seed: u64,
-        epoch: usize,
-    ) -> Self {
+    /// Starts preparing `batches` (indices into `dataset`). The augmentation of an image depends on the seed, the epoch, its index
+    /// and its place in the batch only: not on which thread draws it, nor on whether the batches before it were drawn.
+    pub fn start(dataset: Arc<Dataset>, batches: Vec<Vec<usize>>, options: LoadOptions) -> Self {
         let (sender, receiver) = sync_channel(PREFETCH);
         std::thread::spawn(move || {
             for images in batches {
-                let batch = prepare(&dataset, images, &augment, seed, epoch);
+                let batch = prepare(&dataset, images, &options);
                 let failed = batch.is_err();
                 // A closed channel means that training stopped: nobody wants more batches.
                 if sender.send(batch).is_err() || failed {
@@ -90,33 +100,38 @@ impl Iterator for Loader {
     }
 }
 
-fn prepare(
-    dataset: &Dataset,
-    images: Vec<usize>,
-    augment: &Augment,
-    seed: u64,
-    epoch: usize,
-) -> Result<Batch, TrainError> {
-    let crops: Result<Vec<Vec<u8>>, TrainError> = images
-        .par_iter()
-        .enumerate()
-        .map(|(position, &image)| {
-            let path = &dataset.images[image];
-            let decoded = read_image(path)?;
-            let mut rng =
-                ChaCha8Rng::seed_from_u64(seed ^ (epoch as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            // An image drawn twice into a batch (few images per class) still gets two different crops.
-            rng.set_stream(((image as u64) << 16) | position as u64 & 0xFFFF);
-            train_crop(&decoded, augment, &mut rng)
-                .ok_or_else(|| TrainError::Image { path: path.clone(), reason: "the image is empty".into() })
-        })
-        .collect();
-    Ok(Batch {
-        pixels: crops?.concat(),
-        labels: images.iter().map(|&image| dataset.labels[image] as i64).collect(),
-        images,
-        size: i64::from(augment.size),
-    })
+fn prepare(dataset: &Dataset, images: Vec<usize>, options: &LoadOptions) -> Result<Batch, TrainError> {
+    let crop = |(position, &image): (usize, &usize)| {
+        let path = &dataset.images[image];
+        let decoded = read_image(path)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(
+            options.seed ^ (options.epoch as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+        );
+        // An image drawn twice into a batch (few images per class) still gets two different crops.
+        rng.set_stream(((image as u64) << 16) | position as u64 & 0xFFFF);
+        train_crop(&decoded, &options.augment, &mut rng)
+            .ok_or_else(|| TrainError::Image { path: path.clone(), reason: "the image is empty".into() })
+    };
+    let crops: Vec<Result<Vec<u8>, TrainError>> = images.par_iter().enumerate().map(crop).collect();
+    let mut batch = Batch {
+        pixels: Vec::new(),
+        labels: Vec::new(),
+        images: Vec::new(),
+        size: i64::from(options.augment.size),
+        skipped: Vec::new(),
+    };
+    for (image, crop) in images.into_iter().zip(crops) {
+        match crop {
+            Ok(pixels) => {
+                batch.pixels.extend(pixels);
+                batch.labels.push(dataset.labels[image] as i64);
+                batch.images.push(image);
+            }
+            Err(error) if options.on_bad_image == BadImage::Error => return Err(error),
+            Err(_) => batch.skipped.push(image),
+        }
+    }
+    Ok(batch)
 }
 
 fn read_image(path: &Path) -> Result<RgbImage8, TrainError> {
@@ -125,22 +140,42 @@ fn read_image(path: &Path) -> Result<RgbImage8, TrainError> {
     dfml_models::decode(&bytes, &DecodeLimits::default()).map_err(|e| error(e.to_string()))
 }
 
-/// Evaluation pixels of `paths`: resized and centre-cropped by `transform`, both as images and as the normalised
-/// tensor `[n, 3, crop, crop]` (channels last in memory).
+/// Images as the evaluation sees them.
+#[derive(Debug)]
+pub struct EvalBatch {
+    /// Resized and cropped.
+    pub images: Vec<RgbImage8>,
+    /// Normalised, `[n, 3, crop, crop]`, channels last in memory.
+    pub pixels: Tensor,
+    /// Which of the paths these are; all of them unless some could not be decoded and were left out.
+    pub kept: Vec<usize>,
+}
+
+/// Evaluation pixels of `paths`: resized and centre-cropped by `transform`.
 ///
 /// # Errors
-/// The first image that cannot be read or decoded.
+/// The first image that cannot be read or decoded, unless bad ones are left out.
 pub fn eval_pixels(
-    paths: &[&Path],
+    paths: &[PathBuf],
     transform: &Transform,
+    on_bad_image: BadImage,
     device: Device,
-) -> Result<(Vec<RgbImage8>, Tensor), TrainError> {
-    let images: Vec<RgbImage8> = paths
-        .par_iter()
-        .map(|path| Ok(transform.resize_crop(&read_image(path)?)))
-        .collect::<Result<_, TrainError>>()?;
+) -> Result<EvalBatch, TrainError> {
+    let decoded: Vec<Result<RgbImage8, TrainError>> =
+        paths.par_iter().map(|path| Ok(transform.resize_crop(&read_image(path)?))).collect();
+    let (mut images, mut kept) = (Vec::new(), Vec::new());
+    for (index, image) in decoded.into_iter().enumerate() {
+        match image {
+            Ok(image) => {
+                images.push(image);
+                kept.push(index);
+            }
+            Err(error) if on_bad_image == BadImage::Error => return Err(error),
+            Err(_) => {}
+        }
+    }
     let pixels: Vec<u8> = images.iter().flat_map(|image| image.data.iter().copied()).collect();
     let (h, w) = (i64::from(transform.crop_height), i64::from(transform.crop_width));
     let nhwc = Tensor::from_slice(&pixels).view([images.len() as i64, h, w, 3]).to_device(device);
-    Ok((images, normalize(&nhwc, transform)))
+    Ok(EvalBatch { images, pixels: normalize(&nhwc, transform), kept })
 }

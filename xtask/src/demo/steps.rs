@@ -89,6 +89,8 @@ impl Steps {
             let mut fit = Command::new(&trainer);
             fit.arg("fit").arg("--config").arg(&self.config).arg("--data").arg(&data.lists);
             fit.arg("--weights").arg(&weights).arg("--out").arg(&run_dir).args(["--seed", &seed.to_string()]);
+            // What an interrupted run with the same key left is gone on from.
+            fit.arg("--resume");
             self.run(&mut fit)
         })?;
         let seconds = stages.timings.last().map_or(0.0, |timing| timing.seconds);

@@ -1,11 +1,12 @@
 //! Blocks cut into sub-blocks against dense ones, and the routed stream against masking, on real images.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use dfml_models::{LiteVariant, Transform, load_weights, preset};
 use tch::{Device, Kind, Tensor};
 
 use super::*;
+use crate::config::BadImage;
 use crate::data::eval_pixels;
 use crate::nn::fresh_weights;
 
@@ -41,8 +42,7 @@ fn real_images() -> Tensor {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/preprocess"));
     let files =
         ["photo.jpg", "landscape.png", "portrait.png", "gray.png", "small.png"].map(|f| folder.join(f));
-    let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-    eval_pixels(&paths, &Transform::efficientnet_lite(64), Device::Cpu).unwrap().1
+    eval_pixels(&files, &Transform::efficientnet_lite(64), BadImage::Error, Device::Cpu).unwrap().pixels
 }
 
 /// Largest difference relative to the largest value.
