@@ -201,8 +201,14 @@ impl Settings {
 
     /// The bounds on images that are decoded.
     pub fn decode_limits(&self) -> DecodeLimits {
-        let LimitSettings { image_bytes_max, image_pixels_max, image_frames_max, image_memory_max } = self.limits;
-        DecodeLimits { max_bytes: image_bytes_max, max_pixels: image_pixels_max, max_frames: image_frames_max, max_memory: image_memory_max }
+        let LimitSettings { image_bytes_max, image_pixels_max, image_frames_max, image_memory_max } =
+            self.limits;
+        DecodeLimits {
+            max_bytes: image_bytes_max,
+            max_pixels: image_pixels_max,
+            max_frames: image_frames_max,
+            max_memory: image_memory_max,
+        }
     }
 
     /// The bounds of the batcher.

@@ -218,7 +218,12 @@ fn shards_of_a_list_together_hold_every_vector() {
     embed(&["--format", "parquet", "--out", "vectors.parquet"]);
     assert!(fs::read(place.path("vectors.parquet")).expect("written").starts_with(b"PAR1"));
     refuses(&place, &["embed", "--list", "photos.txt", "--model", "model", "--shard", "4/3"], 2, &["4/3"]);
-    refuses(&place, &["embed", "--list", "photos.txt", "--model", "model", "--format", "parquet"], 2, &["--out"]);
+    refuses(
+        &place,
+        &["embed", "--list", "photos.txt", "--model", "model", "--format", "parquet"],
+        2,
+        &["--out"],
+    );
     refuses(&place, &["embed", "--list", "absent.txt", "--model", "model"], 1, &["absent.txt"]);
 }
 

@@ -121,13 +121,17 @@ fn eight_bits_are_close_and_need_calibration_for_convolutions() {
     assert!(matches!(original.to_int8(&Ranges::new()), Err(VariantError::NotCalibrated { .. })));
 
     let library = Library::load(None, Provider::Cpu).expect("ONNX Runtime");
-    let mut observer =
-        RangeObserver::open(&original, &manifest, &library, 1).expect("opens").expect("convolutions have ranges");
+    let mut observer = RangeObserver::open(&original, &manifest, &library, 1)
+        .expect("opens")
+        .expect("convolutions have ranges");
     observer.watch(&pixels(&engine), IMAGES as usize).expect("computed");
     let ranges = observer.into_ranges();
     assert!(ranges.values().all(|(low, high)| low <= high && low.is_finite() && high.is_finite()));
     let activated = ranges.iter().filter(|(name, _)| name.ends_with("relu6"));
-    assert!(activated.clone().count() > 30 && activated.clone().all(|(_, (low, high))| *low >= 0.0 && *high <= 6.0));
+    assert!(
+        activated.clone().count() > 30
+            && activated.clone().all(|(_, (low, high))| *low >= 0.0 && *high <= 6.0)
+    );
 
     let small = with_network(dir.path(), &original.to_int8(&ranges).expect("calibrated"));
     let bytes = small.manifest().files.model.bytes;
@@ -226,8 +230,11 @@ fn only(weights: &TensorMap, prefix: &str, k: usize) -> TensorMap {
 fn a_routed_image_goes_through_the_sub_block_of_its_router_and_no_other() {
     let (architecture, weights) = lite();
     let transform = Transform::efficientnet_lite(LITE_CROP);
-    let blocks: Vec<String> =
-        architecture.gate_tensors().iter().map(|gate| gate.name.trim_end_matches(".gate.weight").to_owned()).collect();
+    let blocks: Vec<String> = architecture
+        .gate_tensors()
+        .iter()
+        .map(|gate| gate.name.trim_end_matches(".gate.weight").to_owned())
+        .collect();
     assert_eq!(blocks.len(), 15, "all but the first block are cut");
     let routed = |gates: &TensorMap| {
         let dir = tempfile::tempdir().expect("folder");
@@ -244,8 +251,11 @@ fn a_routed_image_goes_through_the_sub_block_of_its_router_and_no_other() {
     };
 
     // Routers that see nothing choose the first sub-block, in every block.
-    let blind: TensorMap =
-        architecture.gate_tensors().into_iter().map(|gate| (gate.name, Tensor::full(gate.shape, 0.0))).collect();
+    let blind: TensorMap = architecture
+        .gate_tensors()
+        .into_iter()
+        .map(|gate| (gate.name, Tensor::full(gate.shape, 0.0)))
+        .collect();
     let first = blocks.iter().fold(weights.clone(), |weights, block| only(&weights, block, 0));
     let found = lowest(&embed(&routed(&blind)), &dense(&first));
     assert!(found > 0.99999, "cosine {found}");

@@ -59,7 +59,8 @@ impl CropBox {
     /// # Errors
     /// [`CropBoxError`] if it is empty, reaches out of the image, or holds something that is no number.
     pub fn new(left: f64, top: f64, width: f64, height: f64) -> Result<CropBox, CropBoxError> {
-        let inside = |start: f64, length: f64| start >= 0.0 && length > 0.0 && start + length <= 1.0 + ROUNDING;
+        let inside =
+            |start: f64, length: f64| start >= 0.0 && length > 0.0 && start + length <= 1.0 + ROUNDING;
         if inside(left, width) && inside(top, height) {
             Ok(CropBox { left, top, width, height })
         } else {
@@ -73,7 +74,8 @@ impl CropBox {
             let last = size.saturating_sub(1);
             // Casts of fractions in 0..=1 times a size stay in range.
             let first = ((start * f64::from(size)).round() as u32).min(last);
-            let end = (((start + length) * f64::from(size)).round() as u32).clamp(first + 1, size.max(first + 1));
+            let end =
+                (((start + length) * f64::from(size)).round() as u32).clamp(first + 1, size.max(first + 1));
             (first, end - first)
         };
         [span(self.left, self.width, width), span(self.top, self.height, height)]

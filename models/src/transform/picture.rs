@@ -69,7 +69,8 @@ pub(super) fn turned(image: RgbImage8, orientation: Orientation) -> RgbImage8 {
         return image;
     }
     let RgbImage8 { width, height, data } = image;
-    let image = RgbImage::from_raw(width, height, data).expect("an RgbImage8 holds as many bytes as its size says");
+    let image =
+        RgbImage::from_raw(width, height, data).expect("an RgbImage8 holds as many bytes as its size says");
     let mut image = DynamicImage::ImageRgb8(image);
     image.apply_orientation(orientation);
     let image = image.into_rgb8();

@@ -9,7 +9,8 @@ use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 pub(crate) fn small() -> Vec<(&'static str, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/images");
     let mut files = Vec::new();
-    for name in ["progressive.jpg", "gray.jpg", "cmyk.jpg", "restarts.jpg", "orientation6.jpg", "picture.png"] {
+    for name in ["progressive.jpg", "gray.jpg", "cmyk.jpg", "restarts.jpg", "orientation6.jpg", "picture.png"]
+    {
         files.push((name, std::fs::read(folder.join(name)).expect("a test image")));
     }
     let image = pattern(40, 30);
@@ -39,7 +40,8 @@ pub(crate) fn large() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn pattern(width: u32, height: u32) -> DynamicImage {
-    RgbImage::from_fn(width, height, |x, y| Rgb([(x / 3) as u8, (y / 2) as u8, ((x ^ y) & 0xF0) as u8])).into()
+    RgbImage::from_fn(width, height, |x, y| Rgb([(x / 3) as u8, (y / 2) as u8, ((x ^ y) & 0xF0) as u8]))
+        .into()
 }
 
 pub(crate) fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {

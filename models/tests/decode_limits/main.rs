@@ -67,7 +67,8 @@ fn the_largest_images_that_are_accepted_stay_within_the_memory_limit() {
 #[test]
 fn files_cut_short_are_errors_or_whole() {
     for (name, bytes) in files::small() {
-        let whole = decode(name, &bytes, &TIGHT).unwrap_or_else(|error| panic!("{name}: {error}")).into_upright();
+        let whole =
+            decode(name, &bytes, &TIGHT).unwrap_or_else(|error| panic!("{name}: {error}")).into_upright();
         let step = (bytes.len() / 150).max(1);
         for length in (0..bytes.len()).step_by(step) {
             if let Ok(picture) = decode(name, &bytes[..length], &TIGHT) {

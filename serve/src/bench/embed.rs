@@ -159,12 +159,15 @@ pub fn bench_embed(mut plan: Plan<'_>) -> Result<EmbedBench, BenchError> {
         let products = |spent: Spent| spent.clock.as_secs_f64() / gemm.macs() as f64;
         let cpu_products = |spent: Spent| spent.cpu.as_secs_f64() / gemm.macs() as f64;
         let work = (PEAK_IMAGES as u64 * macs) as f64;
-        let of_peak = |round: &Round| round.peak.as_ref().map_or((f64::NAN, f64::NAN), |peak| {
-            let clock = work * products(peak.gemm) / peak.session.clock.as_secs_f64();
-            let cpu = work * cpu_products(peak.gemm) / peak.session.cpu.as_secs_f64();
-            (clock, cpu)
-        });
-        let spent = |of: fn(&Peak) -> Spent| rounds.iter().filter_map(move |round| round.peak.as_ref().map(of));
+        let of_peak = |round: &Round| {
+            round.peak.as_ref().map_or((f64::NAN, f64::NAN), |peak| {
+                let clock = work * products(peak.gemm) / peak.session.clock.as_secs_f64();
+                let cpu = work * cpu_products(peak.gemm) / peak.session.cpu.as_secs_f64();
+                (clock, cpu)
+            })
+        };
+        let spent =
+            |of: fn(&Peak) -> Spent| rounds.iter().filter_map(move |round| round.peak.as_ref().map(of));
         let flops = Rate::of(1, spent(|peak| peak.gemm));
         let giga = 2e-9 * gemm.macs() as f64;
         (

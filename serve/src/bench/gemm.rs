@@ -39,7 +39,8 @@ impl Gemm {
                 best = Some((rate, gemm));
             }
         }
-        best.map(|(_, gemm)| gemm).ok_or_else(|| EngineError::Inference { reason: "no matrix product was measured".to_owned() })
+        best.map(|(_, gemm)| gemm)
+            .ok_or_else(|| EngineError::Inference { reason: "no matrix product was measured".to_owned() })
     }
 
     fn open(library: &Library, shape: [usize; 3], threads: usize) -> Result<Self, EngineError> {

@@ -54,7 +54,8 @@ fn picture(number: u32) -> RgbImage {
 
 /// A number from 0 to 1 that looks random.
 fn noise(x: u32, y: u32, seed: u32) -> f32 {
-    let mut state = x.wrapping_mul(0x9E37_79B1) ^ y.wrapping_mul(0x85EB_CA77) ^ seed.wrapping_mul(0xC2B2_AE3D);
+    let mut state =
+        x.wrapping_mul(0x9E37_79B1) ^ y.wrapping_mul(0x85EB_CA77) ^ seed.wrapping_mul(0xC2B2_AE3D);
     state ^= state >> 15;
     state = state.wrapping_mul(0x2C1B_3C6D);
     state ^= state >> 12;

@@ -106,7 +106,12 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
 }
 
 /// Writes the full model to `out`; `None` if interrupted.
-fn from_weights(args: &Args, file: &Path, settings: &Settings, out: &Path) -> anyhow::Result<Option<Manifest>> {
+fn from_weights(
+    args: &Args,
+    file: &Path,
+    settings: &Settings,
+    out: &Path,
+) -> anyhow::Result<Option<Manifest>> {
     let mut weights = load_weights(file)?;
     // A file that was trained with an embedding layer carries it along.
     let embedding_dim = weights.get("embedding.weight").and_then(|tensor| tensor.shape.first().copied());
@@ -127,7 +132,8 @@ fn from_weights(args: &Args, file: &Path, settings: &Settings, out: &Path) -> an
         };
         (architecture, weights) = fitted;
     }
-    let stem = file.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let stem =
+        file.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
     let request = ExportRequest {
         name: args.name.clone().unwrap_or(stem),
         architecture,

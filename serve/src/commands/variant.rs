@@ -73,9 +73,16 @@ impl VariantArgs {
     }
 
     /// Makes the form of the full model in `base` and writes it to `out`; `None` if interrupted.
-    pub(super) fn make(&self, base: &Path, out: &Path, options: &EngineOptions) -> anyhow::Result<Option<Manifest>> {
+    pub(super) fn make(
+        &self,
+        base: &Path,
+        out: &Path,
+        options: &EngineOptions,
+    ) -> anyhow::Result<Option<Manifest>> {
         let Some(gallery) = &self.gallery else {
-            bail!("a cheaper form is measured when it is made: name an evaluation set with --gallery (and --queries)");
+            bail!(
+                "a cheaper form is measured when it is made: name an evaluation set with --gallery (and --queries)"
+            );
         };
         let full = Engine::load(base, options).with_context(|| format!("model {}", base.display()))?;
         ensure!(
@@ -169,7 +176,8 @@ impl VariantArgs {
         if let Some(reference) = &base.files.reference {
             fs_err::copy(full.model_dir().join(&reference.name), dir.join(REFERENCE_FILE))?;
         }
-        let reference = base.files.reference.as_ref().map(|_| FileHash::of(dir, REFERENCE_FILE)).transpose()?;
+        let reference =
+            base.files.reference.as_ref().map(|_| FileHash::of(dir, REFERENCE_FILE)).transpose()?;
         let manifest = Manifest {
             files: Files { model: FileHash::of(dir, MODEL_FILE)?, reference },
             precision: match self.precision {
@@ -202,8 +210,10 @@ struct Measured<'a> {
 impl Measured<'_> {
     fn compare(&self, gallery: &Path, queries: Option<&Path>) -> anyhow::Result<Option<Variant>> {
         let read = |path: &Path| SopList::read(path, None).map(|list| (path.to_path_buf(), list));
-        let lists: Vec<_> = [Some(gallery), queries].into_iter().flatten().map(read).collect::<Result<_, _>>()?;
-        let (Some(before), Some(after)) = (self.embed(self.full, &lists)?, self.embed(self.cheap, &lists)?) else {
+        let lists: Vec<_> =
+            [Some(gallery), queries].into_iter().flatten().map(read).collect::<Result<_, _>>()?;
+        let (Some(before), Some(after)) = (self.embed(self.full, &lists)?, self.embed(self.cheap, &lists)?)
+        else {
             return Ok(None);
         };
         let (before_recall, images) = recall_at_1(&before)?;
@@ -246,8 +256,7 @@ fn recall_at_1(sets: &[Embedded]) -> anyhow::Result<(f64, (usize, usize))> {
 fn mean_cosine(before: &[Embedded], after: &[Embedded]) -> f64 {
     let values = |sets: &'_ [Embedded]| sets.iter().flat_map(|set| set.vectors.clone()).collect::<Vec<f32>>();
     let rows: usize = before.iter().map(|set| set.classes.len()).sum();
-    let dot: f64 =
-        values(before).iter().zip(values(after)).map(|(a, b)| f64::from(*a) * f64::from(b)).sum();
+    let dot: f64 = values(before).iter().zip(values(after)).map(|(a, b)| f64::from(*a) * f64::from(b)).sum();
     dot / rows.max(1) as f64
 }
 
@@ -263,7 +272,9 @@ fn report(full: &Engine, cheap: &Engine, variant: &Variant) {
         variant.mean_cosine
     );
     let [full, cheap] = [full, cheap].map(|engine| engine.provider().probe_images_per_second);
-    println!("probe at load: {full:.0} -> {cheap:.0} images/s in one session; `dfml bench embed` measures better");
+    println!(
+        "probe at load: {full:.0} -> {cheap:.0} images/s in one session; `dfml bench embed` measures better"
+    );
 }
 
 /// Replaces a model directory as a whole.

@@ -58,7 +58,8 @@ impl DeviceMemory {
     pub(super) fn free(&self) -> Result<u64, String> {
         type MemGetInfo = unsafe extern "C" fn(*mut usize, *mut usize) -> i32;
         // SAFETY: every version of CUDA's runtime exports cudaMemGetInfo with this signature (cuda_runtime_api.h).
-        let get_info = unsafe { self.0.get::<MemGetInfo>(b"cudaMemGetInfo\0") }.map_err(|error| error.to_string())?;
+        let get_info =
+            unsafe { self.0.get::<MemGetInfo>(b"cudaMemGetInfo\0") }.map_err(|error| error.to_string())?;
         let (mut free, mut total) = (0, 0);
         // SAFETY: both pointers are to live integers of the type that is written.
         match unsafe { get_info(&raw mut free, &raw mut total) } {

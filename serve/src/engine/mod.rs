@@ -16,7 +16,7 @@ mod sessions;
 
 pub use batcher::{BatchObserver, BatchOptions, Batcher, Unobserved};
 pub use error::EngineError;
-pub use known_answer::{KnownAnswers};
+pub use known_answer::KnownAnswers;
 pub use library::{Library, resolve as resolve_library};
 pub use provider::{Provider, ProviderReport};
 pub use ranges::{ObserveError, RangeObserver};

@@ -70,9 +70,11 @@ impl Provider {
             Self::Cuda => ep::CUDA::default().build(),
             Self::Tensorrt => ep::TensorRT::default().build(),
             // Without a precision it computes in bfloat16 where the processor has it.
-            Self::Openvino => {
-                ep::OpenVINO::default().with_device_type("CPU").with_num_threads(threads).with_num_streams(1).build()
-            }
+            Self::Openvino => ep::OpenVINO::default()
+                .with_device_type("CPU")
+                .with_num_threads(threads)
+                .with_num_streams(1)
+                .build(),
         };
         Some(dispatch.error_on_failure())
     }

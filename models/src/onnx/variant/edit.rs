@@ -63,7 +63,13 @@ impl Edit {
     }
 
     /// Adds a node with one output of the node's name, and returns that.
-    pub(super) fn node(&mut self, op: &str, name: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+    pub(super) fn node(
+        &mut self,
+        op: &str,
+        name: &str,
+        inputs: &[&str],
+        attributes: Vec<AttributeProto>,
+    ) -> String {
         self.push(node(op, name, inputs, &[name], attributes));
         name.to_owned()
     }
@@ -92,7 +98,13 @@ pub(super) fn node(
     attribute: Vec<AttributeProto>,
 ) -> NodeProto {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    NodeProto { input: owned(inputs), output: owned(outputs), name: name.to_owned(), op_type: op.to_owned(), attribute }
+    NodeProto {
+        input: owned(inputs),
+        output: owned(outputs),
+        name: name.to_owned(),
+        op_type: op.to_owned(),
+        attribute,
+    }
 }
 
 /// Which nodes use a value, by position.

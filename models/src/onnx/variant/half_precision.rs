@@ -34,7 +34,9 @@ pub(super) fn convert(graph: GraphProto) -> GraphProto {
                 let comes_from_network = !is_normalisation(name) && edit.constant(name).is_none();
                 if comes_from_network {
                     *name = rows
-                        .get_or_insert_with(|| edit.node("Cast", "rows.single", &[name.as_str()], to(DATA_FLOAT)))
+                        .get_or_insert_with(|| {
+                            edit.node("Cast", "rows.single", &[name.as_str()], to(DATA_FLOAT))
+                        })
                         .clone();
                 }
             }

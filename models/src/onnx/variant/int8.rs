@@ -104,8 +104,10 @@ fn matrix_product(edit: &mut Edit, product: &NodeProto) -> Result<(), VariantErr
     let (input, name, output) = (&product.input[0], &product.input[1], &product.output[0]);
     let (shape, weights) = edit.floats(name)?;
     let (rows, columns) = (shape[0], shape[1]);
-    let by_column: Vec<f32> =
-        (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| weights[r * columns + c]).collect();
+    let by_column: Vec<f32> = (0..columns)
+        .flat_map(|c| (0..rows).map(move |r| (r, c)))
+        .map(|(r, c)| weights[r * columns + c])
+        .collect();
     let Weights { values, scales } = Weights::of(&by_column, columns, |_| 0.0);
     let bytes = (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c)));
     let bytes = bytes.map(|(r, c)| values[c * rows + r].to_le_bytes()[0]).collect();

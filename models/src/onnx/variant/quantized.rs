@@ -23,7 +23,9 @@ pub(super) fn plan(edit: &Edit, nodes: &[NodeProto]) -> Plan {
     }
     // The output of the one activation function that follows, if there is nothing else.
     let activated = |output: &str| match users.get(output).map(Vec::as_slice) {
-        Some([only]) if matches!(nodes[*only].op_type.as_str(), "Clip" | "Relu") => nodes[*only].output.first(),
+        Some([only]) if matches!(nodes[*only].op_type.as_str(), "Clip" | "Relu") => {
+            nodes[*only].output.first()
+        }
         _ => None,
     };
     for node in nodes {
@@ -94,7 +96,9 @@ impl Weights {
             .collect();
         let values = rows
             .zip(&scales)
-            .flat_map(|(row, scale)| row.iter().map(move |w| (w / scale).round().clamp(-WEIGHT_MAX, WEIGHT_MAX) as i8))
+            .flat_map(|(row, scale)| {
+                row.iter().map(move |w| (w / scale).round().clamp(-WEIGHT_MAX, WEIGHT_MAX) as i8)
+            })
             .collect();
         Weights { values, scales }
     }

@@ -27,7 +27,8 @@ fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
     let mut at = 2;
     std::iter::from_fn(move || {
         loop {
-            let start = at + bytes.get(at..)?.windows(2).position(|w| w[0] == 0xFF && w[1] != 0xFF && w[1] != 0)?;
+            let start =
+                at + bytes.get(at..)?.windows(2).position(|w| w[0] == 0xFF && w[1] != 0xFF && w[1] != 0)?;
             let marker = bytes[start + 1];
             // Markers without a body.
             if marker == 0x01 || (0xD0..=0xD8).contains(&marker) {

@@ -19,7 +19,8 @@ pub(super) fn memory(bytes: &[u8]) -> Option<u64> {
     };
     // The larger form, for files of more than 4 GB, has wider fields.
     let is_big = number(2, 2)? == 43;
-    let (start, word, entry, count) = if is_big { (number(8, 8)?, 8, 20, 8) } else { (number(4, 4)?, 2, 12, 4) };
+    let (start, word, entry, count) =
+        if is_big { (number(8, 8)?, 8, 20, 8) } else { (number(4, 4)?, 2, 12, 4) };
     let start = usize::try_from(start).ok()?;
     let entries = number(start, word)?.min(bytes.len() as u64 / entry as u64);
     let mut values = 0u64;

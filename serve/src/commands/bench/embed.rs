@@ -74,13 +74,12 @@ pub(in crate::commands) fn run(args: Args, mut settings: Settings) -> anyhow::Re
     let bulk = BulkOptions { batch: args.batch.max(1), ..bulk };
     let workers = bulk.workers.unwrap_or(1);
     let peer = match args.python() {
-        Some(python) => {
-            Some(Peer::start(&python, Path::new(SCRIPT), &model, &files, (bulk.batch, workers))?)
-        }
+        Some(python) => Some(Peer::start(&python, Path::new(SCRIPT), &model, &files, (bulk.batch, workers))?),
         None => None,
     };
     let options = settings.engine_options();
-    let deit = if args.no_peak { None } else { Some(deit_small(made.path(), &options.clone().for_throughput())?) };
+    let deit =
+        if args.no_peak { None } else { Some(deit_small(made.path(), &options.clone().for_throughput())?) };
     let peak = match &deit {
         Some((engine, macs)) => {
             let library = Library::load(options.library.as_deref(), options.provider)?;
@@ -145,16 +144,25 @@ fn print(figures: &EmbedBench, engine: &Engine) {
         }
     };
     let ratios = &figures.ratios;
-    ratio("end to end / network alone", Some(ratios.end_to_end_over_session), Some(ratios.end_to_end_over_session_cpu));
+    ratio(
+        "end to end / network alone",
+        Some(ratios.end_to_end_over_session),
+        Some(ratios.end_to_end_over_session_cpu),
+    );
     ratio("end to end / Python", ratios.end_to_end_over_python, ratios.end_to_end_over_python_cpu);
-    ratio("DeiT-S / peak of matrix products", ratios.session_over_gemm_peak, ratios.session_over_gemm_peak_cpu);
+    ratio(
+        "DeiT-S / peak of matrix products",
+        ratios.session_over_gemm_peak,
+        ratios.session_over_gemm_peak_cpu,
+    );
     println!("workers' cores {:.1} % busy end to end", 100.0 * figures.busy);
 }
 
 /// The pretrained network as a model directory in `folder`.
 fn pretrained(folder: &Path) -> anyhow::Result<PathBuf> {
     let file = cache_dir().join("weights/efficientnet-lite0.pth");
-    let weights = load_weights(&file).context("--model names another model; `cargo xtask setup` fetches this one")?;
+    let weights =
+        load_weights(&file).context("--model names another model; `cargo xtask setup` fetches this one")?;
     let dir = folder.join("efficientnet-lite0");
     let architecture = Architecture::EfficientnetLite(EfficientNetLite::lite0());
     write(&dir, architecture, &weights, Transform::efficientnet_lite(224), sha256_file(&file)?)?;
@@ -174,7 +182,8 @@ fn deit_small(folder: &Path, options: &EngineOptions) -> anyhow::Result<(Engine,
         + net.depth as u64 * tokens * (2 * dim * dim + own)
         - (tokens - read) * own;
     let architecture = Architecture::Vit(net);
-    let weights: TensorMap = architecture.dense_tensors().into_iter().map(|spec| (spec.name.clone(), noise(spec.shape))).collect();
+    let weights: TensorMap =
+        architecture.dense_tensors().into_iter().map(|spec| (spec.name.clone(), noise(spec.shape))).collect();
     let dir = folder.join("deit-small");
     write(&dir, architecture, &weights, Transform::imagenet(256, 224), String::new())?;
     Ok((Engine::load(&dir, options)?, macs))
@@ -207,7 +216,10 @@ fn write(
         seed: None,
         producer: format!("dfml bench {}", env!("CARGO_PKG_VERSION")),
     };
-    write_model_dir(dir, &ExportRequest { name, architecture, weights, transform, lineage, reference: None })?;
+    write_model_dir(
+        dir,
+        &ExportRequest { name, architecture, weights, transform, lineage, reference: None },
+    )?;
     Ok(())
 }
 

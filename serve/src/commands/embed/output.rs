@@ -97,7 +97,8 @@ impl Writer {
         match self {
             Self::Jsonl(sink) => {
                 for (path, result) in files.iter().zip(results) {
-                    let (embedding, error) = (result.as_deref().ok(), result.as_ref().err().map(String::as_str));
+                    let (embedding, error) =
+                        (result.as_deref().ok(), result.as_ref().err().map(String::as_str));
                     serde_json::to_writer(&mut *sink, &Line { path, embedding, error })?;
                     sink.write_all(b"\n")?;
                 }

@@ -58,8 +58,10 @@ impl<W: Write + Send> Writer<W> {
             column.typed::<FloatType>().write_batch(&values, Some(&defined), Some(&repeated))?;
             column.close()?;
         }
-        let errors: Vec<ByteArray> =
-            results.iter().filter_map(|result| Some(result.as_ref().err()?.as_bytes().to_vec().into())).collect();
+        let errors: Vec<ByteArray> = results
+            .iter()
+            .filter_map(|result| Some(result.as_ref().err()?.as_bytes().to_vec().into()))
+            .collect();
         let defined: Vec<i16> = results.iter().map(|result| i16::from(result.is_err())).collect();
         if let Some(mut column) = group.next_column()? {
             column.typed::<ByteArrayType>().write_batch(&errors, Some(&defined), None)?;
@@ -104,7 +106,8 @@ mod tests {
         let expected = |path: &str, result: &Embedded| {
             (path.to_owned(), result.as_ref().ok().cloned(), result.as_ref().err().cloned())
         };
-        let mut all: Vec<_> = ["a.jpg", "b.jpg", "c.jpg"].iter().zip(&results).map(|(p, r)| expected(p, r)).collect();
+        let mut all: Vec<_> =
+            ["a.jpg", "b.jpg", "c.jpg"].iter().zip(&results).map(|(p, r)| expected(p, r)).collect();
         all.push(expected("a.jpg", &results[0]));
         assert_eq!(rows, all);
     }

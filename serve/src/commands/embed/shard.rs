@@ -38,7 +38,8 @@ mod tests {
     fn the_parts_together_are_the_whole() {
         for (items, count) in [(0, 3), (2, 3), (10, 3), (100, 7)] {
             let all: Vec<usize> = (0..items).collect();
-            let parts: Vec<Vec<usize>> = (1..=count).map(|index| Shard { index, count }.of(all.clone())).collect();
+            let parts: Vec<Vec<usize>> =
+                (1..=count).map(|index| Shard { index, count }.of(all.clone())).collect();
             assert_eq!(parts.concat(), all);
             let sizes: Vec<usize> = parts.iter().map(Vec::len).collect();
             assert!(sizes.iter().max() <= sizes.iter().min().map(|least| least + 1).as_ref(), "{sizes:?}");

@@ -54,7 +54,8 @@ impl<'a> Routed<'a> {
             user.cloned().ok_or_else(|| missing_node(&format!("after {}", before.name)))
         };
         let p = block.prefix();
-        let (expand, depthwise) = (named(format!("{p}._expand_conv"))?, named(format!("{p}._depthwise_conv"))?);
+        let (expand, depthwise) =
+            (named(format!("{p}._expand_conv"))?, named(format!("{p}._depthwise_conv"))?);
         Ok(Routed {
             expanded: after(&expand)?,
             activated: after(&depthwise)?,

@@ -95,7 +95,8 @@ impl Sorted {
             .map(|k| {
                 let name = format!("{name}.{k}");
                 let number = edit.insert(int_scalar(&format!("{name}.number"), k as i64));
-                let is_chosen = edit.node("Equal", &format!("{name}.is_chosen"), &[&choice, &number], Vec::new());
+                let is_chosen =
+                    edit.node("Equal", &format!("{name}.is_chosen"), &[&choice, &number], Vec::new());
                 let found = edit.node("NonZero", &format!("{name}.found"), &[&is_chosen], Vec::new());
                 edit.node("Squeeze", &format!("{name}.rows"), &[&found, &axis], Vec::new())
             })
@@ -104,9 +105,11 @@ impl Sorted {
         // The inverse of the order: at place order[i] stands i.
         let shape = edit.node("Shape", &format!("{name}.shape"), &[&choice], Vec::new());
         let total = edit.node("Squeeze", &format!("{name}.total"), &[&shape, &axis], Vec::new());
-        let [zero, one] = [0, 1].map(|number| edit.insert(int_scalar(&format!("{name}.range.{number}"), number)));
+        let [zero, one] =
+            [0, 1].map(|number| edit.insert(int_scalar(&format!("{name}.range.{number}"), number)));
         let places = edit.node("Range", &format!("{name}.places"), &[&zero, &total, &one], Vec::new());
-        let back = edit.node("ScatterElements", &format!("{name}.back"), &[&order, &order, &places], Vec::new());
+        let back =
+            edit.node("ScatterElements", &format!("{name}.back"), &[&order, &order, &places], Vec::new());
         Sorted { rows, back }
     }
 

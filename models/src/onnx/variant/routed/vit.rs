@@ -69,7 +69,8 @@ impl Writer<'_> {
             let [start, end] = ["start", "end"].map(|end| format!("{name}.{end}"));
             edit.insert(int_tensor(&start, &ends[..1]));
             edit.insert(int_tensor(&end, &ends[1..]));
-            let heads = edit.node("Slice", &format!("{name}.heads"), &[&own, &start, &end, &axis], Vec::new());
+            let heads =
+                edit.node("Slice", &format!("{name}.heads"), &[&own, &start, &end, &axis], Vec::new());
             results.push(self.linear(edit, &name, &heads)?);
         }
         let rows = sorted.put_back(edit, &format!("{p}.proj.rows"), &results);
@@ -117,7 +118,8 @@ impl Writer<'_> {
     fn tokens(&self, edit: &mut Edit, block: usize, name: &str, rows: &str) {
         let read = self.net.prefix_tokens();
         let count = if block + 1 == self.net.depth { read } else { read + self.net.patches() };
-        let shape = edit.insert(int_tensor(&format!("{name}.shape"), &[-1, count as i64, self.net.dim as i64]));
+        let shape =
+            edit.insert(int_tensor(&format!("{name}.shape"), &[-1, count as i64, self.net.dim as i64]));
         edit.node("Reshape", name, &[rows, &shape], Vec::new());
     }
 }
