@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use dfml_index::sop::SopList;
 use dfml_models::{
-    Architecture, ExportRequest, Lineage, Manifest, Preset, TensorMap, Transform, load_weights, preset, sha256_file,
-    write_model_dir,
+    Architecture, ExportRequest, Lineage, Manifest, Preset, TensorMap, Transform, load_weights, preset,
+    sha256_file, write_model_dir,
 };
 use dfml_serve::{bulk::fit_embedding, settings::Settings};
 

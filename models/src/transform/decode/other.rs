@@ -40,7 +40,8 @@ pub(super) fn decode(
     }
     let colour = decoder.color_type();
     let pixels = u64::from(width) * u64::from(height);
-    let buffers = pixels * (u64::from(colour.bytes_per_pixel()) + grown(colour) + held_back(format));
+    let held_back = if format == ImageFormat::WebP { WEBP_HELD_BACK * webp_pixels(bytes, 12) } else { 0 };
+    let buffers = pixels * (u64::from(colour.bytes_per_pixel()) + grown(colour)) + held_back;
     let taken = buffers.saturating_add(lists).saturating_add(ROWS * u64::from(width) + TABLES);
     decoder.set_limits(allocation(limits.memory_after(taken, name)?)).map_err(failed)?;
     // A damaged EXIF block is no reason to refuse the picture.
@@ -73,10 +74,38 @@ fn grown(colour: ColorType) -> u64 {
     if colour.bytes_per_pixel() < 3 { 3 } else { 0 }
 }
 
-/// Bytes per pixel that the decoder takes without asking for leave: WebP holds planes, and an image
-/// of the transparency, back.
-fn held_back(format: ImageFormat) -> u64 {
-    if format == ImageFormat::WebP { 14 } else { 0 }
+/// Bytes per pixel that the WebP decoder takes without asking for leave: it holds planes, and an image of the transparency.
+const WEBP_HELD_BACK: u64 = 14;
+
+/// Pixels of the largest image in a WebP file, from the chunk at `start`: a frame may claim to be larger than the picture.
+fn webp_pixels(bytes: &[u8], start: usize) -> u64 {
+    let (mut at, mut largest) = (start, 0);
+    while let Some(([a, b, c, d], length)) = chunk_head(bytes, at) {
+        let body = bytes.get(at + 8..).unwrap_or_default();
+        let side = |at: usize, shift: u32| {
+            let four = body
+                .get(at..)
+                .and_then(|rest| rest.first_chunk())
+                .map_or(0, |four| u32::from_le_bytes(*four));
+            u64::from(four >> shift & 0x3FFF)
+        };
+        largest = largest.max(match &[a, b, c, d] {
+            // Planes are made of blocks of 16 x 16.
+            b"VP8 " => side(6, 0).next_multiple_of(16) * side(6, 16).next_multiple_of(16),
+            b"VP8L" => (side(1, 0) + 1) * (side(1, 14) + 1),
+            // An animation's frame is a picture within a chunk; the decoder looks at the first.
+            b"ANMF" if start == 12 => webp_pixels(bytes, at + 24),
+            _ => 0,
+        });
+        at = at.saturating_add(8).saturating_add(length.next_multiple_of(2));
+    }
+    largest
+}
+
+fn chunk_head(bytes: &[u8], at: usize) -> Option<([u8; 4], usize)> {
+    let head = bytes.get(at..at.checked_add(8)?)?;
+    let length = u32::from_le_bytes(*head.last_chunk()?);
+    Some((*head.first_chunk()?, usize::try_from(length).ok()?))
 }
 
 fn failure(format: &'static str, limits: &DecodeLimits, error: ImageError) -> DecodeError {
