@@ -22,6 +22,8 @@ const LEGEND_ROOM: f64 = 1.2;
 /// Points per line at most; beyond, steps are averaged in groups.
 const POINTS_MAX: usize = 400;
 
+/// A curve: its name, and the figure of a step that it shows.
+type Line = (&'static str, fn(&StepFigures) -> f64);
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type DrawError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -30,7 +32,7 @@ type DrawError = Box<dyn std::error::Error + Send + Sync>;
 /// # Errors
 /// The plot cannot be drawn.
 pub fn loss_curves(steps: &[StepFigures]) -> Result<String, DrawError> {
-    let lines: [(&str, fn(&StepFigures) -> f64); 4] = [
+    let lines: [Line; 4] = [
         ("total", |s| s.loss),
         ("full stream", |s| s.full),
         ("routed stream", |s| s.routed),

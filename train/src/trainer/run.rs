@@ -13,7 +13,7 @@ use super::checkpoint::{Checkpoint, CheckpointDir, Header};
 use super::ema::{params_are_finite, restore_params};
 use super::evaluate::{EvalOptions, judge};
 use super::optimizer::ParamGroup;
-use super::state::{Best, EpochSums, RunState};
+use super::state::{Best, RunState};
 use super::{Ema, Objective, Optimizer, learning_rate};
 use crate::config::TrainConfig;
 use crate::data::{Augment, Batch, Dataset, LoadOptions, Loader, TestSet, epoch_batches};
@@ -192,7 +192,7 @@ impl Run<'_> {
     /// Judges the epoch if it is its turn, keeps it if it is the best, and writes a checkpoint.
     fn finish_epoch(&mut self) -> Result<(), TrainError> {
         let epoch = self.state.epoch;
-        let sums = std::mem::replace(&mut self.state.sums, EpochSums::default());
+        let sums = std::mem::take(&mut self.state.sums);
         let mut record = sums.record(epoch, self.state.step, self.config.model.sub_blocks);
         eprintln!(
             "epoch {epoch}: loss {:.3} (full {:.3}, routed {:.3}, distillation {:.3}), {:.1} images/s, {:.0} % of the time waiting \
