@@ -16,7 +16,7 @@ struct Place {
 }
 
 fn place(classes: u64) -> Place {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let root = folder.path().to_owned();
     let (data, weights) = (root.join("data"), root.join("w.safetensors"));
     sop(&data, classes, 3, 6);
@@ -43,7 +43,7 @@ const STATEFUL: [&str; 6] = [
 
 fn checkpoints(out: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(out.join("checkpoints")) else { return Vec::new() };
-    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
     let mut names: Vec<String> =
         names.filter(|name| name.starts_with("step-") && name.ends_with("safetensors")).collect();
     names.sort();
