@@ -1,6 +1,6 @@
 //! Networks cut into sub-blocks, with a full and a routed stream.
 //!
-//! [`build`] makes any backbone from weights of either form; everything else goes through [`Network`].
+//! [`build()`] makes any backbone from weights of either form; everything else goes through [`Network`].
 
 mod build;
 mod conv;

@@ -92,10 +92,10 @@ pub trait Network: std::fmt::Debug {
     }
 
     /// Every tensor under its factorised name, routers included: what a checkpoint holds, and what
-    /// [`build`](super::build) takes.
+    /// [`build`](super::build()) takes.
     ///
     /// # Errors
-    /// Never for a network that [`build`](super::build) made.
+    /// Never for a network that [`build`](super::build()) made.
     fn checkpoint(&self) -> Result<TensorMap, TrainError> {
         Ok(to_factorized(&self.architecture(), &self.params().to_host())?)
     }
@@ -103,7 +103,7 @@ pub trait Network: std::fmt::Debug {
     /// The dense network of the same function (all sub-blocks summed), for export; routers are left out.
     ///
     /// # Errors
-    /// Never for a network that [`build`](super::build) made.
+    /// Never for a network that [`build`](super::build()) made.
     fn dense(&self) -> Result<TensorMap, TrainError> {
         Ok(to_dense(&self.architecture(), &self.params().to_host())?)
     }

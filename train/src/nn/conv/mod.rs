@@ -40,7 +40,7 @@ struct Layers {
 }
 
 impl ConvNetwork {
-    /// Builds an EfficientNet-Lite from `weights` of either form; see [`super::build`].
+    /// Builds an EfficientNet-Lite from `weights` of either form; see [`super::build()`].
     pub(super) fn efficientnet_lite(
         net: &EfficientNetLite,
         weights: &TensorMap,
@@ -53,7 +53,7 @@ impl ConvNetwork {
         })
     }
 
-    /// Builds a ResNet from `weights` of either form; see [`super::build`].
+    /// Builds a ResNet from `weights` of either form; see [`super::build()`].
     pub(super) fn resnet(
         net: &ResNet,
         weights: &TensorMap,

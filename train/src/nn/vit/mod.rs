@@ -77,7 +77,7 @@ pub struct VitNetwork {
 
 impl VitNetwork {
     /// Builds the network from `weights`, dense (timm's names) or factorised (the official names); see
-    /// [`build`](crate::nn::build).
+    /// [`build`](crate::nn::build()).
     ///
     /// # Errors
     /// An inconsistent architecture; every missing, unexpected or misshapen tensor, by name.
