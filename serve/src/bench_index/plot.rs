@@ -62,9 +62,17 @@ pub fn growth_plot(growth: &[Growth], path: &Path) -> Result<(), PlotError> {
         curve("exact, ms", &|size| Some(size.exact_ms)),
         curve("memory, KiB per vector", &|size| Some(size.memory_bytes_per_vector / 1024.0)),
     ];
-    let ends = growth.iter().map(|size| size.vectors as f64);
-    let range = ends.clone().fold(f64::INFINITY, f64::min) * 0.8..ends.fold(1.0, f64::max) * 1.25;
+    let range = padded(growth.iter().map(|size| size.vectors as f64));
     draw(path, "growth", ("vectors", ""), range, &curves, true)
+}
+
+/// A range for a logarithmic axis that holds every value with some room: positive and finite whatever the values are,
+/// as the library looks for the ticks of an infinite range for ever.
+fn padded(values: impl Iterator<Item = f64>) -> Range<f64> {
+    let drawable = values.filter(|value| value.is_finite() && *value > 0.0);
+    let (low, high) =
+        drawable.fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
+    if low <= high { low * 0.8..high * 1.25 } else { 1.0..10.0 }
 }
 
 fn draw(
@@ -75,10 +83,7 @@ fn draw(
     curves: &[Curve],
     log_x: bool,
 ) -> Result<(), PlotError> {
-    let values = curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.1));
-    let low = values.clone().fold(f64::INFINITY, f64::min) * 0.8;
-    let high = values.fold(0.0, f64::max) * 1.25;
-    let y = if low < high { low..high } else { 0.1..1.0 };
+    let y = padded(curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.1)));
     let failed = |reason: String| PlotError { path: path.to_path_buf(), reason };
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE).map_err(|error| failed(error.to_string()))?;
@@ -143,5 +148,12 @@ mod tests {
         let text = std::fs::read_to_string(&path).expect("reads");
         assert!(text.starts_with("<svg") && text.contains("exact, ms") && text.contains("graph, ms"));
         growth_plot(&[], &path).expect("draws an empty plot");
+    }
+
+    #[test]
+    fn an_axis_is_finite_whatever_was_measured() {
+        assert_eq!(padded([].into_iter()), 1.0..10.0);
+        assert_eq!(padded([f64::NAN, f64::INFINITY, 0.0, -1.0].into_iter()), 1.0..10.0);
+        assert_eq!(padded([f64::INFINITY, 10.0, 100.0].into_iter()), 8.0..125.0);
     }
 }
