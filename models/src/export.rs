@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::arch::Architecture;
 use crate::factorize::{FactorizeError, to_dense};
-use crate::manifest::{FORMAT_VERSION, FileHash, Files, Lineage, Manifest, ManifestError, Precision};
+use crate::manifest::{Effort, FORMAT_VERSION, FileHash, Files, Lineage, Manifest, ManifestError, Precision};
 use crate::onnx;
 use crate::reference::{Reference, ReferenceError};
 use crate::transform::{Transform, TransformError};
@@ -94,11 +94,13 @@ pub fn write_model_dir(dir: impl AsRef<Path>, request: &ExportRequest<'_>) -> Re
         architecture: request.architecture.clone(),
         embedding_dim: request.architecture.embedding_dim(),
         precision: Precision::Fp32,
+        effort: Effort::Dense,
         transform: request.transform.clone(),
         files: Files { model: FileHash::of(dir, MODEL_FILE)?, reference },
         lineage: request.lineage.clone(),
         parity: None,
         evaluation: Vec::new(),
+        variant: None,
     };
     manifest.save(dir)?;
     Ok(manifest)

@@ -28,12 +28,13 @@ pub use cache::cache_dir;
 pub use export::{ExportError, ExportRequest, write_model_dir};
 pub use factorize::{FactorizeError, Inventory, WeightForm, factorize, fold, to_dense, to_factorized};
 pub use manifest::{
-    Evaluation, FileHash, Files, Lineage, Manifest, ManifestError, Parity, Precision, sha256_file, sha256_hex,
+    Effort, Evaluation, FileHash, Files, Lineage, Manifest, ManifestError, Parity, Precision, Variant,
+    sha256_file, sha256_hex,
 };
 pub use pca::{Pca, PcaError};
 pub use reference::{Reference, ReferenceError};
 pub use transform::{
-    DecodeError, DecodeLimits, Interpolation, PixelScale, Region, RgbImage8, Transform, TransformError,
-    decode,
+    CropBox, CropBoxError, DecodeError, DecodeLimits, Interpolation, Picture, PixelScale, Region, RgbImage8,
+    Transform, TransformError, decode,
 };
 pub use weights::{Tensor, TensorMap, WeightsError, load_metadata, load_weights, save_safetensors};

@@ -32,6 +32,9 @@ pub struct Manifest {
     pub embedding_dim: usize,
     /// Numbers that the network computes with.
     pub precision: Precision,
+    /// How much of it is computed for an image.
+    #[serde(default, skip_serializing_if = "Effort::is_dense")]
+    pub effort: Effort,
     /// How images are prepared for it.
     pub transform: Transform,
     /// The files that belong to it.
@@ -44,6 +47,9 @@ pub struct Manifest {
     /// How well it retrieves, where that was measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evaluation: Vec<Evaluation>,
+    /// What was lost against the model that this one was made from, if it is a cheaper form of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<Variant>,
 }
 
 /// Numbers that a network computes with.
@@ -52,6 +58,60 @@ pub struct Manifest {
 pub enum Precision {
     /// 32-bit floating point.
     Fp32,
+    /// 16-bit floating point, for GPUs.
+    Fp16,
+    /// 8-bit integers, with a scale of its own for every output channel of a weight.
+    Int8,
+}
+
+/// How much of a network is computed for an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effort {
+    /// All sub-blocks, folded into a plain network.
+    #[default]
+    Dense,
+    /// The sub-blocks that the routers choose.
+    Routed,
+}
+
+impl Effort {
+    fn is_dense(&self) -> bool {
+        *self == Effort::Dense
+    }
+}
+
+/// A cheaper form of a model, and what it costs in retrieval. Measured when it was made, on the same images for both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// Fingerprint of the model that it was made from.
+    pub of: String,
+    /// What was searched with and in.
+    pub dataset: String,
+    /// Number of queries.
+    pub queries: usize,
+    /// Number of images searched.
+    pub gallery: usize,
+    /// Share of queries whose first result is right, with the model that it was made from.
+    pub recall_at_1_before: f64,
+    /// The same with this one.
+    pub recall_at_1: f64,
+    /// Mean cosine of the two models' embeddings of an image.
+    pub mean_cosine: f64,
+    /// Lowest cosine to the training network's embeddings of the reference images, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference_cosine: Option<f64>,
+    /// SHA-256 of the list of images that its scales were set by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration_sha256: Option<String>,
+}
+
+impl Variant {
+    /// Recall@1 that was lost, in percentage points.
+    pub fn recall_loss_points(&self) -> f64 {
+        100.0 * (self.recall_at_1_before - self.recall_at_1)
+    }
 }
 
 /// The files of a model.
@@ -242,6 +302,16 @@ impl Manifest {
         let transform =
             serde_json::to_string(&self.transform).expect("a transform holds only finite numbers");
         sha256_hex(format!("{}\n{transform}", self.files.model.sha256).as_bytes())
+    }
+
+    /// The smallest cosine to the training network's embeddings that shows that this very model is computed: close to 1, or
+    /// a little below what a cheaper form had when it was made.
+    pub fn reference_cosine_min(&self) -> f64 {
+        const SAME: f64 = 0.99999;
+        match self.variant.as_ref().and_then(|variant| variant.reference_cosine) {
+            Some(cosine) => SAME.min(1.0 - 2.0 * (1.0 - cosine)) - 1e-3,
+            None => SAME,
+        }
     }
 
     /// Path of the ONNX file.

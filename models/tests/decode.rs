@@ -142,6 +142,21 @@ fn a_truncated_jpeg_is_called_truncated() {
     assert!(matches!(failure(&bytes[..bytes.len() / 2]).kind(), "truncated" | "corrupt"));
 }
 
+/// Viewers skip padding between the parts of a header, and so do we; the pixels must be all there.
+#[test]
+fn stray_bytes_between_a_jpegs_segments_are_skipped() {
+    let bytes = data("orientation6.jpg");
+    let expected = ok(&bytes);
+    let first = 4 + usize::from(u16::from_be_bytes([bytes[4], bytes[5]])) - 2 + 2;
+    for stray in [&[0u8; 7][..], b"camera padding"] {
+        let mut padded = bytes.clone();
+        padded.splice(first..first, stray.iter().copied());
+        assert_eq!(ok(&padded), expected);
+        let error = failure(&padded[..padded.len() - 40]);
+        assert_eq!(error.kind(), "truncated", "{error}");
+    }
+}
+
 #[test]
 fn flipped_bits_never_panic() {
     let image = image::load_from_memory(&data("picture.png")).unwrap();
@@ -150,7 +165,7 @@ fn flipped_bits_never_panic() {
     for format in [ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff] {
         files.push(encoded(&image, format));
     }
-    let limits = DecodeLimits { max_bytes: 1 << 20, max_pixels: 1 << 16 };
+    let limits = DecodeLimits { max_bytes: 1 << 20, max_pixels: 1 << 16, ..DecodeLimits::default() };
     let mut failures = 0;
     for bytes in files {
         for at in 0..bytes.len() {

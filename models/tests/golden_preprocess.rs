@@ -3,7 +3,7 @@
 mod common;
 
 use common::golden;
-use dfml_models::{DecodeLimits, RgbImage8, Transform, decode};
+use dfml_models::{CropBox, DecodeLimits, Picture, RgbImage8, Transform, decode};
 
 fn read(name: &str) -> RgbImage8 {
     let bytes = std::fs::read(golden(&format!("preprocess/{name}"))).expect("a golden image");
@@ -35,6 +35,57 @@ fn a_photo_agrees_as_far_as_jpeg_decoders_do() {
     let found = Transform::imagenet(256, 224).resize_crop(&read("photo.jpg"));
     let (largest, mean) = difference(&found, &read("photo.expected.png"));
     assert!(largest <= 8 && mean < 0.5, "differs by up to {largest} levels, {mean:.4} on average");
+}
+
+/// Columns `left..right` and rows `top..bottom` of an image, copied.
+fn cut(image: &RgbImage8, [left, top, right, bottom]: [u32; 4]) -> RgbImage8 {
+    let row = |y: u32| {
+        let start = 3 * (y * image.width) as usize;
+        &image.data[start + 3 * left as usize..start + 3 * right as usize]
+    };
+    let data = (top..bottom).flat_map(|y| row(y).iter().copied()).collect();
+    RgbImage8::new(right - left, bottom - top, data)
+}
+
+#[test]
+fn a_crop_box_hides_what_is_around_it() {
+    let transform = Transform { crop_height: 96, crop_width: 80, ..Transform::imagenet(100, 96) };
+    for name in ["landscape", "portrait"] {
+        let bytes = std::fs::read(golden(&format!("preprocess/{name}.png"))).expect("a golden image");
+        let picture = Picture::decode(&bytes, &DecodeLimits::default()).expect("an image");
+        let (w, h) = (picture.width(), picture.height());
+        let [left, top, right, bottom] = [w / 5, h / 3, w - w / 7, h - 9];
+        let fraction = |part: u32, whole: u32| f64::from(part) / f64::from(whole);
+        let part = CropBox::new(
+            fraction(left, w),
+            fraction(top, h),
+            fraction(right - left, w),
+            fraction(bottom - top, h),
+        );
+        let found = transform.resize_crop_of(&picture, part.expect("inside"));
+        let alone = cut(&picture.into_upright(), [left, top, right, bottom]);
+        assert_eq!(found, transform.resize_crop(&alone), "{name}: not the same as cutting it out first");
+    }
+}
+
+#[test]
+fn turning_after_resizing_is_turning_before() {
+    let transform = Transform { crop_height: 20, crop_width: 16, ..Transform::imagenet(21, 20) };
+    let part = CropBox::new(0.25, 0.125, 0.625, 0.75).expect("inside");
+    for orientation in 1..=8 {
+        let path = format!("{}/tests/data/images/orientation{orientation}.jpg", env!("CARGO_MANIFEST_DIR"));
+        let bytes = std::fs::read(path).expect("a test image");
+        let picture = Picture::decode(&bytes, &DecodeLimits::default()).expect("an image");
+        assert_eq!((picture.width(), picture.height()), (48, 32), "orientation {orientation}");
+        let upright = picture.clone().into_upright();
+        for (part, expected) in [
+            (CropBox::WHOLE, transform.resize_crop(&upright)),
+            (part, transform.resize_crop(&cut(&upright, [12, 4, 42, 28]))),
+        ] {
+            let (largest, _) = difference(&transform.resize_crop_of(&picture, part), &expected);
+            assert!(largest <= 1, "orientation {orientation}, {part:?}: differs by up to {largest} levels");
+        }
+    }
 }
 
 #[test]

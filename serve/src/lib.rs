@@ -1,6 +1,7 @@
 //! The serving side of dfml: from image bytes to similar products.
 //!
 //! - [`engine`]: image bytes to unit vector, through ONNX Runtime, with batching.
+//! - [`bench`]: how fast this machine is at it, and beside what.
 //! - [`bulk`]: many images to vectors with every core busy, past the ones that cannot be read.
 //! - [`http`]: the HTTP server and its web page.
 //! - [`metrics`]: what it measures, for Prometheus.
@@ -8,6 +9,7 @@
 //! - [`bench_index`]: the index against other libraries.
 //! - [`settings`]: built-in values, file, environment and flags, in layers.
 
+pub mod bench;
 pub mod bench_index;
 pub mod bulk;
 pub mod engine;

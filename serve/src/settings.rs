@@ -121,12 +121,21 @@ pub struct LimitSettings {
     pub image_bytes_max: usize,
     /// Most pixels (width x height) in an image.
     pub image_pixels_max: u64,
+    /// Most frames in an animation.
+    pub image_frames_max: u32,
+    /// Most bytes of memory that decoding an image may take.
+    pub image_memory_max: u64,
 }
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        let DecodeLimits { max_bytes, max_pixels } = DecodeLimits::default();
-        Self { image_bytes_max: max_bytes, image_pixels_max: max_pixels }
+        let DecodeLimits { max_bytes, max_pixels, max_frames, max_memory } = DecodeLimits::default();
+        Self {
+            image_bytes_max: max_bytes,
+            image_pixels_max: max_pixels,
+            image_frames_max: max_frames,
+            image_memory_max: max_memory,
+        }
     }
 }
 
@@ -183,6 +192,7 @@ impl Settings {
             require_gpu: self.engine.require_gpu,
             threads: self.engine.threads,
             sessions: self.engine.sessions,
+            throughput: false,
             library: self.engine.onnxruntime.clone(),
             decode_limits: self.decode_limits(),
             skip_self_test: false,
@@ -191,8 +201,14 @@ impl Settings {
 
     /// The bounds on images that are decoded.
     pub fn decode_limits(&self) -> DecodeLimits {
-        let LimitSettings { image_bytes_max, image_pixels_max } = self.limits;
-        DecodeLimits { max_bytes: image_bytes_max, max_pixels: image_pixels_max }
+        let LimitSettings { image_bytes_max, image_pixels_max, image_frames_max, image_memory_max } =
+            self.limits;
+        DecodeLimits {
+            max_bytes: image_bytes_max,
+            max_pixels: image_pixels_max,
+            max_frames: image_frames_max,
+            max_memory: image_memory_max,
+        }
     }
 
     /// The bounds of the batcher.

@@ -202,6 +202,96 @@ fn embedding_keeps_the_order_of_the_files() {
     assert_eq!(code(&output), 1);
 }
 
+#[test]
+fn shards_of_a_list_together_hold_every_vector() {
+    let place = Place::new();
+    let names: Vec<String> = (0..4).map(|class| format!("thing_final/{class}_0.jpg")).collect();
+    fs::write(place.path("photos.txt"), names.join("\n") + "\n\n").expect("write");
+    let embed = |more: &[&str]| {
+        let output = place.dfml(&[&["embed", "--list", "photos.txt", "--model", "model"], more].concat());
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        output.stdout
+    };
+    let whole = embed(&["--format", "jsonl"]);
+    let parts = [embed(&["--shard", "1/3"]), embed(&["--shard", "2/3"]), embed(&["--shard", "3/3"])].concat();
+    assert_eq!(String::from_utf8_lossy(&parts), String::from_utf8_lossy(&whole));
+    embed(&["--format", "parquet", "--out", "vectors.parquet"]);
+    assert!(fs::read(place.path("vectors.parquet")).expect("written").starts_with(b"PAR1"));
+    refuses(&place, &["embed", "--list", "photos.txt", "--model", "model", "--shard", "4/3"], 2, &["4/3"]);
+    refuses(
+        &place,
+        &["embed", "--list", "photos.txt", "--model", "model", "--format", "parquet"],
+        2,
+        &["--out"],
+    );
+    refuses(&place, &["embed", "--list", "absent.txt", "--model", "model"], 1, &["absent.txt"]);
+}
+
+#[test]
+fn a_cheaper_form_is_measured_and_refused_if_it_loses_too_much() {
+    let place = Place::new();
+    let list = place.list.to_string_lossy().into_owned();
+    let export = ["export", "--from", "model", "--precision", "fp16", "--out", "half"];
+    refuses(&place, &export, 1, &["--gallery"]);
+    let output = place.dfml(&[&export[..], &["--gallery", &list]].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).contains("a loss of"), "{}", stdout(&output));
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(place.path("half/manifest.json")).expect("written")).expect("JSON");
+    assert_eq!((&manifest["precision"], &manifest["variant"]["queries"]), (&"fp16".into(), &8.into()));
+    assert!(manifest["variant"]["mean_cosine"].as_f64().expect("a number") > 0.999);
+    // Of the same pictures, by the same code.
+    let before = manifest["variant"]["recall_at_1_before"].as_f64().expect("a number");
+    place.dfml(&["eval", "--model", "model", "--gallery", &list, "--json", "full.json"]);
+    let full: Value =
+        serde_json::from_slice(&fs::read(place.path("full.json")).expect("written")).expect("JSON");
+    assert_eq!(full["results"][0]["recall_at_k"]["1"].as_f64(), Some(before));
+    // It is a model like any other, but not one to make cheaper forms of.
+    assert_eq!(code(&place.dfml(&["info", "--model", "half"])), 0);
+    let again = ["export", "--from", "half", "--precision", "fp16", "--gallery", &list, "--out", "quarter"];
+    refuses(&place, &again, 1, &["half", "cheaper form"]);
+    refuses(&place, &["export", "--from", "model", "--out", "copy"], 1, &["--precision"]);
+    let routed = ["export", "--from", "model", "--effort", "routed", "--gallery", &list, "--out", "routed"];
+    refuses(&place, &routed, 2, &["--checkpoint"]);
+}
+
+#[test]
+fn measuring_prints_and_writes_ratios() {
+    let place = Place::new();
+    let args = ["bench", "embed", "--model", "model", "--images", "thing_final", "--rounds", "1"];
+    let output = place.dfml(&[&args[..], &["--no-python", "--no-peak", "--json", "bench.json"]].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let report: Value =
+        serde_json::from_slice(&fs::read(place.path("bench.json")).expect("written")).expect("JSON");
+    let ratio = report["ratios"]["end_to_end_over_session"].as_f64().expect("a ratio");
+    assert!(ratio > 0.0 && ratio < 1.5, "end to end includes the session: {ratio}");
+    assert!(stdout(&output).contains("end to end / network alone"), "{}", stdout(&output));
+    assert_eq!(report["embed"]["images"], 8);
+}
+
+#[test]
+fn a_provider_that_is_not_there_is_named_with_the_reason() {
+    let place = Place::new();
+    let output = place.dfml(&["info", "--model", "model", "--provider", "cuda", "--json"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let report: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    let provider = &report["provider"];
+    if provider["active"] == "cuda" {
+        assert!(provider["device_bytes"].as_u64() > Some(0), "a GPU that holds nothing: {provider}");
+        return;
+    }
+    assert_eq!((&provider["requested"], &provider["active"]), (&"cuda".into(), &"cpu".into()));
+    let reason = provider["reason"].as_str().expect("text");
+    assert!(reason.contains("cuda failed") && !reason.contains('/'), "{reason}");
+    assert!(stderr(&output).contains("provider cannot be used"), "a warning: {}", stderr(&output));
+    refuses(
+        &place,
+        &["info", "--model", "model", "--provider", "cuda", "--require-gpu"],
+        3,
+        &["GPU is required", "cuda failed"],
+    );
+}
+
 /// Runs the arguments, which must fail with `expected` and an error that contains all of `named`.
 fn refuses(place: &Place, args: &[&str], expected: i32, named: &[&str]) {
     let output = place.dfml(args);

@@ -22,7 +22,11 @@ pub fn options(shop: &Shop) -> HttpOptions {
     HttpOptions {
         images: Some(shop.pictures()),
         body_bytes_max: 256 << 10,
-        decode_limits: DecodeLimits { max_bytes: 256 << 10, max_pixels: 1_000_000 },
+        decode_limits: DecodeLimits {
+            max_bytes: 256 << 10,
+            max_pixels: 1_000_000,
+            ..DecodeLimits::default()
+        },
         request_timeout: Duration::from_secs(10),
         drain_timeout: Duration::from_secs(5),
         cpu_threads: 2,

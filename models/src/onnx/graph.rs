@@ -33,6 +33,13 @@ impl GraphBuilder {
         (GraphBuilder { graph }, Value(INPUT.to_owned()))
     }
 
+    /// A graph that takes rows of the given length.
+    pub(super) fn of_rows(name: &str, length: usize) -> (GraphBuilder, Value) {
+        let input = vec![batched_value(INPUT, &[length])];
+        let graph = GraphProto { name: name.to_owned(), input, ..GraphProto::default() };
+        (GraphBuilder { graph }, Value(INPUT.to_owned()))
+    }
+
     /// A single-precision constant; no extents make a scalar.
     pub(super) fn floats(&mut self, name: &str, shape: &[usize], data: &[f32]) -> Value {
         self.graph.initializer.push(float_tensor(name, shape, data));
@@ -106,6 +113,12 @@ impl GraphBuilder {
         let bias = self.floats(&format!("{name}.bias"), &[bias.len()], bias);
         let attributes = vec![int_attribute("axis", -1), float_attribute("epsilon", eps)];
         self.node("LayerNormalization", name, &[input, &scale, &bias], attributes)
+    }
+
+    /// Makes rows the graph's output as they are.
+    pub(super) fn finish_plainly(mut self, rows: &Value, length: usize) -> GraphProto {
+        self.graph.output = vec![batched_value(&rows.0, &[length])];
+        self.graph
     }
 
     /// Brings each row to unit length and makes it the graph's output.

@@ -5,9 +5,12 @@ mod efficientnet_lite;
 mod graph;
 mod proto;
 mod resnet;
+mod variant;
 mod vit;
 
 use prost::Message;
+
+pub use variant::{Network, Ranges, VariantError};
 
 use crate::arch::Architecture;
 use crate::transform::Transform;
@@ -29,6 +32,16 @@ pub(crate) fn model(architecture: &Architecture, dense: &TensorMap, transform: &
     proto::model(graph).encode_to_vec()
 }
 
+/// The bytes of an ONNX file that multiplies [`INPUT`], `[rows, inner]`, by a constant matrix `[inner, columns]`: what the
+/// speed of a network is held against.
+pub fn matrix_product(inner: usize, columns: usize) -> Vec<u8> {
+    let (mut graph, rows) = graph::GraphBuilder::of_rows("matrix_product", inner);
+    let values: Vec<f32> = (0..inner * columns).map(|i| (i % 89) as f32 / 89.0 - 0.5).collect();
+    let matrix = graph.floats("matrix", &[inner, columns], &values);
+    let product = graph.node("MatMul", "product", &[&rows, &matrix], Vec::new());
+    proto::model(graph.finish_plainly(&product, columns)).encode_to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -41,7 +54,7 @@ mod tests {
         let zeros = |spec: crate::TensorSpec| (spec.name, Tensor::full(spec.shape, 1.0));
         let weights = architecture.dense_tensors().into_iter().map(zeros).collect();
         let bytes = model(architecture, &weights, transform);
-        proto::ModelProto::decode(bytes.as_slice()).unwrap().into_graph()
+        proto::ModelProto::decode(bytes.as_slice()).unwrap().graph.unwrap()
     }
 
     /// What a runtime checks first: one definition per name, before its first use, and no constant in vain.

@@ -16,7 +16,7 @@ pub(super) struct ModelProto {
     #[prost(string, tag = "3")]
     producer_version: String,
     #[prost(message, optional, tag = "7")]
-    graph: Option<GraphProto>,
+    pub(super) graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]
     opset_import: Vec<OperatorSetIdProto>,
 }
@@ -60,15 +60,15 @@ pub(super) struct NodeProto {
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct AttributeProto {
     #[prost(string, tag = "1")]
-    name: String,
+    pub(super) name: String,
     #[prost(float, optional, tag = "2")]
-    f: Option<f32>,
+    pub(super) f: Option<f32>,
     #[prost(int64, optional, tag = "3")]
-    i: Option<i64>,
+    pub(super) i: Option<i64>,
     #[prost(int64, repeated, tag = "8")]
-    ints: Vec<i64>,
+    pub(super) ints: Vec<i64>,
     #[prost(int32, tag = "20")]
-    kind: i32,
+    pub(super) kind: i32,
 }
 
 /// `AttributeProto.AttributeType`.
@@ -77,19 +77,23 @@ const ATTRIBUTE_INT: i32 = 2;
 const ATTRIBUTE_INTS: i32 = 7;
 
 /// `TensorProto.DataType`.
-const DATA_FLOAT: i32 = 1;
+pub(super) const DATA_FLOAT: i32 = 1;
+pub(super) const DATA_UINT8: i32 = 2;
+pub(super) const DATA_INT8: i32 = 3;
+pub(super) const DATA_INT32: i32 = 6;
 const DATA_INT64: i32 = 7;
+pub(super) const DATA_HALF: i32 = 10;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TensorProto {
     #[prost(int64, repeated, tag = "1")]
-    dims: Vec<i64>,
+    pub(super) dims: Vec<i64>,
     #[prost(int32, tag = "2")]
-    data_type: i32,
+    pub(super) data_type: i32,
     #[prost(string, tag = "8")]
     pub(super) name: String,
     #[prost(bytes = "vec", tag = "9")]
-    raw_data: Vec<u8>,
+    pub(super) raw_data: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -134,14 +138,6 @@ enum Dimension {
     Named(String),
 }
 
-#[cfg(test)]
-impl ModelProto {
-    /// The graph of a file that was read back.
-    pub(super) fn into_graph(self) -> GraphProto {
-        self.graph.unwrap_or_default()
-    }
-}
-
 /// A file that holds one graph.
 pub(super) fn model(graph: GraphProto) -> ModelProto {
     ModelProto {
@@ -153,23 +149,37 @@ pub(super) fn model(graph: GraphProto) -> ModelProto {
     }
 }
 
+/// Constants of any type, in the file's byte order (little-endian).
+pub(super) fn tensor(name: &str, shape: &[usize], data_type: i32, raw_data: Vec<u8>) -> TensorProto {
+    let dims = shape.iter().map(|extent| *extent as i64).collect();
+    TensorProto { dims, data_type, name: name.to_owned(), raw_data }
+}
+
 /// Single-precision constants.
 pub(super) fn float_tensor(name: &str, shape: &[usize], data: &[f32]) -> TensorProto {
-    TensorProto {
-        dims: shape.iter().map(|extent| *extent as i64).collect(),
-        data_type: DATA_FLOAT,
-        name: name.to_owned(),
-        raw_data: data.iter().flat_map(|x| x.to_le_bytes()).collect(),
-    }
+    tensor(name, shape, DATA_FLOAT, data.iter().flat_map(|x| x.to_le_bytes()).collect())
 }
 
 /// Integer constants: shapes and positions.
 pub(super) fn int_tensor(name: &str, data: &[i64]) -> TensorProto {
-    TensorProto {
-        dims: vec![data.len() as i64],
-        data_type: DATA_INT64,
-        name: name.to_owned(),
-        raw_data: data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+    tensor(name, &[data.len()], DATA_INT64, data.iter().flat_map(|x| x.to_le_bytes()).collect())
+}
+
+/// One integer constant, without dimensions.
+pub(super) fn int_scalar(name: &str, value: i64) -> TensorProto {
+    tensor(name, &[], DATA_INT64, value.to_le_bytes().to_vec())
+}
+
+impl TensorProto {
+    /// The extents, outermost first.
+    pub(super) fn shape(&self) -> Vec<usize> {
+        self.dims.iter().map(|extent| usize::try_from(*extent).unwrap_or(0)).collect()
+    }
+
+    /// Single-precision values; `None` if they are of another type.
+    pub(super) fn floats(&self) -> Option<Vec<f32>> {
+        let values = self.raw_data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        (self.data_type == DATA_FLOAT).then(|| values.collect())
     }
 }
 
@@ -180,6 +190,13 @@ pub(super) fn batched_value(name: &str, rest: &[usize]) -> ValueInfoProto {
     let dim =
         std::iter::once(batch).chain(fixed).map(|value| DimensionProto { value: Some(value) }).collect();
     let tensor_type = TensorTypeProto { elem_type: DATA_FLOAT, shape: Some(TensorShapeProto { dim }) };
+    ValueInfoProto { name: name.to_owned(), kind: Some(TypeProto { tensor_type: Some(tensor_type) }) }
+}
+
+/// A single-precision output with no dimensions.
+pub(super) fn scalar_value(name: &str) -> ValueInfoProto {
+    let tensor_type =
+        TensorTypeProto { elem_type: DATA_FLOAT, shape: Some(TensorShapeProto { dim: Vec::new() }) };
     ValueInfoProto { name: name.to_owned(), kind: Some(TypeProto { tensor_type: Some(tensor_type) }) }
 }
 

@@ -1,11 +1,16 @@
 //! From the bytes of an image file to the numbers that a network takes.
 
+mod crop_box;
 mod decode;
+mod picture;
 mod resize;
 
+use image::metadata::Orientation;
 use serde::{Deserialize, Serialize};
 
-pub use decode::{DecodeError, DecodeLimits, RgbImage8, decode};
+pub use crop_box::{CropBox, CropBoxError};
+pub use decode::{DecodeError, DecodeLimits, decode};
+pub use picture::{Picture, RgbImage8};
 pub use resize::Region;
 
 /// How an image is resized.
@@ -134,7 +139,13 @@ impl Transform {
     ///
     /// Only the pixels that the crop shows are computed, so a very long, thin image costs no more.
     pub fn resize_crop(&self, image: &RgbImage8) -> RgbImage8 {
-        resize::resize_crop(self, image)
+        resize::resize_crop(self, image, Orientation::NoTransforms, CropBox::WHOLE)
+    }
+
+    /// The same for a part of a picture, as if the rest of it were not there; the result is upright.
+    pub fn resize_crop_of(&self, picture: &Picture, part: CropBox) -> RgbImage8 {
+        let (stored, orientation) = picture.parts();
+        resize::resize_crop(self, stored, orientation, part)
     }
 
     /// Writes the normalised pixels of an image of the crop's size: `[3, height, width]`, red first.
@@ -154,7 +165,18 @@ impl Transform {
         }
     }
 
+    /// From a part of a decoded picture to the network's input: resizes, crops, normalises.
+    ///
+    /// # Panics
+    /// If `out` does not hold [`Transform::output_len`] values.
+    pub fn prepare_into(&self, picture: &Picture, part: CropBox, out: &mut [f32]) {
+        self.normalize_into(&self.resize_crop_of(picture, part), out);
+    }
+
     /// Decodes, resizes, crops and normalises: the whole way from a file's bytes to the network's input.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
     ///
     /// # Panics
     /// If `out` does not hold [`Transform::output_len`] values.
@@ -164,8 +186,7 @@ impl Transform {
         limits: &DecodeLimits,
         out: &mut [f32],
     ) -> Result<(), DecodeError> {
-        let image = decode(bytes, limits)?;
-        self.normalize_into(&self.resize_crop(&image), out);
+        self.prepare_into(&Picture::decode(bytes, limits)?, CropBox::WHOLE, out);
         Ok(())
     }
 }

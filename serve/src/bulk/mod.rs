@@ -1,13 +1,11 @@
 //! Many image files to vectors, with every core busy, past the files that cannot be read.
 
-mod bench;
 mod embed;
 pub mod fit_embedding;
 mod images;
 mod ingest;
 mod products;
 
-pub use bench::{EmbedBench, Rate, Ratios, bench_embed};
 pub use embed::{BulkError, BulkOptions, Embedding, ItemError, ItemErrorKind, embed_files};
 pub use images::{ImageEntry, ImageList, ListError};
 pub use ingest::{Ingest, IngestError, IngestEvent, IngestOptions, IngestSummary, STAMP_KEY};

@@ -64,10 +64,11 @@ pub(super) struct Args {
 }
 
 /// Vectors and classes of the images of a list that could be read.
-struct Embedded {
+pub(super) struct Embedded {
     dim: usize,
-    vectors: Vec<f32>,
-    classes: Vec<u64>,
+    /// `[images, dim]`
+    pub(super) vectors: Vec<f32>,
+    pub(super) classes: Vec<u64>,
     left_out: usize,
 }
 
@@ -145,15 +146,16 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
     Ok(Done::Complete)
 }
 
-struct Embedder<'a> {
-    engine: &'a Engine,
-    bulk: BulkOptions,
-    interrupt: Interrupt,
+/// Embeds lists with one model.
+pub(super) struct Embedder<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) bulk: BulkOptions,
+    pub(super) interrupt: Interrupt,
 }
 
 impl Embedder<'_> {
     /// Embeds a list in its order; `None` if interrupted.
-    fn embed(&self, path: &Path, list: &SopList) -> anyhow::Result<Option<Embedded>> {
+    pub(super) fn embed(&self, path: &Path, list: &SopList) -> anyhow::Result<Option<Embedded>> {
         let files: Vec<PathBuf> = list.entries.iter().map(|entry| list.root.join(&entry.path)).collect();
         let mut vectors = vec![None; files.len()];
         let mut progress = Progress::new("embedding", files.len());
@@ -188,7 +190,7 @@ impl Embedder<'_> {
 }
 
 impl Embedded {
-    fn labelled(&self) -> Labelled<'_, u64> {
+    pub(super) fn labelled(&self) -> Labelled<'_, u64> {
         Labelled { vectors: &self.vectors, dim: self.dim, labels: &self.classes }
     }
 }
@@ -208,7 +210,7 @@ impl Figures {
 }
 
 /// A list's file name without its extension.
-fn name(list: &Path) -> String {
+pub(super) fn name(list: &Path) -> String {
     list.file_stem().unwrap_or(list.as_os_str()).to_string_lossy().into_owned()
 }
 

@@ -1,7 +1,7 @@
 //! SIGINT and SIGTERM end long commands between two batches, so that what is done is kept.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -12,8 +12,12 @@ use super::exit;
 pub(super) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Starts listening. Call once per process.
+    /// Starts listening, unless it is done already: one flag serves all steps of a command.
     pub(super) fn listen() -> anyhow::Result<Self> {
+        static LISTENING: OnceLock<Interrupt> = OnceLock::new();
+        if let Some(interrupt) = LISTENING.get() {
+            return Ok(interrupt.clone());
+        }
         let interrupt = Self::default();
         let flag = Arc::clone(&interrupt.0);
         ctrlc::set_handler(move || {
@@ -21,7 +25,7 @@ impl Interrupt {
                 std::process::exit(i32::from(exit::INTERRUPTED));
             }
         })?;
-        Ok(interrupt)
+        Ok(LISTENING.get_or_init(|| interrupt).clone())
     }
 
     /// Whether a signal has come.

@@ -12,6 +12,7 @@ mod options;
 mod progress;
 mod search;
 mod serve;
+mod variant;
 mod verify;
 
 use std::{

@@ -49,10 +49,7 @@ impl EngineArgs {
         settings: &mut Settings,
     ) -> anyhow::Result<(Engine, BulkOptions)> {
         self.apply(settings);
-        let mut options = settings.engine_options();
-        if options.sessions.is_none() {
-            options = options.for_throughput();
-        }
+        let options = settings.engine_options().for_throughput();
         let bulk = BulkOptions { workers: Some(options.thread_count()), ..BulkOptions::default() };
         Ok((load(model, &options)?, bulk))
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use dfml_models::Manifest;
 use dfml_serve::{
-    engine::{Engine, EngineError, KnownAnswers, PARITY_MIN_COSINE},
+    engine::{Engine, EngineError, KnownAnswers},
     settings::Settings,
 };
 
@@ -38,10 +38,11 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
         .ok_or_else(|| EngineError::NoReference { model_dir: args.model.clone() })?;
     let parity = answers.check(&engine, answers.len())?;
     println!(
-        "{}: {} reference images, lowest cosine {:.7} (at least {PARITY_MIN_COSINE} is required)",
+        "{}: {} reference images, lowest cosine {:.7} (at least {} is required)",
         args.model.display(),
         parity.images,
-        parity.min_cosine
+        parity.min_cosine,
+        engine.cosine_min()
     );
     if !args.dry_run {
         let mut manifest: Manifest = engine.manifest().clone();

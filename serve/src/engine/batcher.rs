@@ -163,15 +163,9 @@ struct Worker {
 impl Worker {
     fn run(self) {
         let mut pixels = Vec::new();
-        while let Some(mut batch) = self.collect() {
-            // The caller may have gone away while its request waited.
-            batch.retain(|request| {
-                let wanted = !request.reply.is_closed();
-                if !wanted {
-                    self.observer.abandoned();
-                }
-                wanted
-            });
+        while let Some(batch) = self.collect() {
+            // Some may have gone away while the batch waited for company.
+            let batch: Vec<_> = batch.into_iter().filter_map(|request| self.unless_gone(request)).collect();
             if !batch.is_empty() {
                 self.compute(batch, &mut pixels);
             }
@@ -182,21 +176,34 @@ impl Worker {
     fn collect(&self) -> Option<Vec<Request>> {
         // Held while collecting, so that one worker fills its batch before the next one starts its own.
         let requests = self.requests.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let mut batch = vec![self.dequeued(requests.recv().ok()?)];
+        let mut batch = Vec::with_capacity(self.options.max_batch);
+        // Requests whose callers have gone away take no place.
+        while batch.is_empty() {
+            batch.extend(self.wanted(requests.recv().ok()?));
+        }
         let deadline = Instant::now() + self.options.max_wait;
         while batch.len() < self.options.max_batch {
             match requests.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(request) => batch.push(self.dequeued(request)),
+                Ok(request) => batch.extend(self.wanted(request)),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
         }
         Some(batch)
     }
 
-    fn dequeued(&self, request: Request) -> Request {
+    /// A request off the queue, unless its caller has gone away while it waited.
+    fn wanted(&self, request: Request) -> Option<Request> {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         self.observer.dequeued(request.queued_at.elapsed());
-        request
+        self.unless_gone(request)
+    }
+
+    fn unless_gone(&self, request: Request) -> Option<Request> {
+        if request.reply.is_closed() {
+            self.observer.abandoned();
+            return None;
+        }
+        Some(request)
     }
 
     fn compute(&self, batch: Vec<Request>, pixels: &mut Vec<f32>) {

@@ -4,9 +4,6 @@ use dfml_models::{Parity, Reference};
 
 use super::{Engine, EngineError};
 
-/// The smallest cosine between our embedding and the training network's that is accepted.
-pub const PARITY_MIN_COSINE: f64 = 0.99999;
-
 /// Images per run, so that memory does not grow with the number of reference images.
 const BATCH: usize = 8;
 
@@ -44,23 +41,27 @@ impl KnownAnswers {
     /// Embeds up to `images` of them, evenly spread, and compares.
     ///
     /// # Errors
-    /// [`EngineError::KnownAnswer`] names the worst image if any cosine is below [`PARITY_MIN_COSINE`].
+    /// [`EngineError::KnownAnswer`] names the worst image if any cosine is below [`Engine::cosine_min`].
     pub fn check(&self, engine: &Engine, images: usize) -> Result<Parity, EngineError> {
         let parity = self.compare(engine, images)?;
-        if parity.worst_cosine < PARITY_MIN_COSINE {
+        let required = engine.cosine_min();
+        if parity.worst_cosine < required {
             return Err(EngineError::KnownAnswer {
                 model_dir: engine.model_dir().to_path_buf(),
                 image: parity.worst_image,
                 cosine: parity.worst_cosine,
-                required: PARITY_MIN_COSINE,
+                required,
             });
         }
-        Ok(Parity {
-            images: parity.images,
-            min_cosine: parity.worst_cosine,
-            runtime: engine.provider().runtime.clone(),
-            provider: engine.provider().active.clone(),
-        })
+        Ok(parity.report(engine))
+    }
+
+    /// Embeds all of them and compares, whatever comes out.
+    ///
+    /// # Errors
+    /// [`EngineError::Inference`].
+    pub fn measure(&self, engine: &Engine) -> Result<Parity, EngineError> {
+        Ok(self.compare(engine, self.len())?.report(engine))
     }
 
     fn compare(&self, engine: &Engine, images: usize) -> Result<Comparison, EngineError> {
@@ -94,6 +95,17 @@ struct Comparison {
     images: usize,
     worst_image: usize,
     worst_cosine: f64,
+}
+
+impl Comparison {
+    fn report(&self, engine: &Engine) -> Parity {
+        Parity {
+            images: self.images,
+            min_cosine: self.worst_cosine,
+            runtime: engine.provider().runtime.clone(),
+            provider: engine.provider().active.clone(),
+        }
+    }
 }
 
 /// Cosine in f64; 0 for vectors of different lengths, without length or with a NaN, so that they never pass for equal.

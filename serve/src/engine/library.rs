@@ -8,10 +8,12 @@ use std::{
 
 use ort::{environment::Environment, logging::LogLevel};
 
-use super::EngineError;
+use super::{EngineError, Provider};
 
-/// The ONNX Runtime release that `cargo xtask setup` fetches, and so the folder it is cached in.
-const PINNED_VERSION: &str = "1.31.1";
+/// Folders in the cache where `cargo xtask setup` puts ONNX Runtime: for every machine, and with `--provider`.
+const PLAIN: &str = "onnxruntime-1.31.1";
+const CUDA: &str = "onnxruntime-cuda-1.31.1";
+const OPENVINO: &str = "onnxruntime-openvino-1.24.1";
 
 /// The library of this process. ONNX Runtime allows one environment per process, for good.
 static LOADED: Mutex<Option<Library>> = Mutex::new(None);
@@ -27,13 +29,14 @@ pub struct Library {
 impl Library {
     /// Loads the library, or returns the one this process already uses.
     ///
-    /// `explicit` is the path given on the command line or in the settings; without it see [`resolve`].
+    /// `explicit` is the path given on the command line or in the settings; without it see [`resolve`], which looks for a
+    /// library that has `provider`.
     ///
     /// # Errors
     /// [`EngineError::LibraryMissing`], [`EngineError::LibraryUnusable`], or [`EngineError::LibraryConflict`] when the
     /// process already runs on a different library.
-    pub fn load(explicit: Option<&Path>) -> Result<Self, EngineError> {
-        let path = resolve(explicit)?;
+    pub fn load(explicit: Option<&Path>, provider: Provider) -> Result<Self, EngineError> {
+        let path = resolve(explicit, provider)?;
         let mut loaded = LOADED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(library) = loaded.as_ref() {
             if library.path != path {
@@ -56,24 +59,24 @@ impl Library {
         &self.version
     }
 
-    pub(super) fn environment(&self) -> &Environment {
+    pub(crate) fn environment(&self) -> &Environment {
         &self.environment
     }
 }
 
 /// Where the library is taken from: `explicit`, else `ORT_DYLIB_PATH`, else the cache directory, else beside the
-/// executable.
+/// executable. In the cache, a library with `provider` comes before the plain one.
 ///
 /// # Errors
 /// [`EngineError::LibraryMissing`] names every path that was tried. A path that was asked for by name is not silently
 /// replaced by another one.
-pub fn resolve(explicit: Option<&Path>) -> Result<PathBuf, EngineError> {
+pub fn resolve(explicit: Option<&Path>, provider: Provider) -> Result<PathBuf, EngineError> {
     let asked = explicit
         .map(Path::to_path_buf)
         .or_else(|| std::env::var_os("ORT_DYLIB_PATH").filter(|value| !value.is_empty()).map(PathBuf::from));
     let candidates = match asked {
         Some(path) => vec![path],
-        None => default_places(),
+        None => default_places(provider),
     };
     match candidates.iter().find(|path| path.is_file()) {
         Some(path) => Ok(fs_err::canonicalize(path).unwrap_or_else(|_| path.clone())),
@@ -81,9 +84,15 @@ pub fn resolve(explicit: Option<&Path>) -> Result<PathBuf, EngineError> {
     }
 }
 
-fn default_places() -> Vec<PathBuf> {
+fn default_places(provider: Provider) -> Vec<PathBuf> {
     let file = format!("{}onnxruntime{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    let mut places = vec![dfml_models::cache_dir().join(format!("onnxruntime-{PINNED_VERSION}")).join(&file)];
+    let folders: &[&str] = match provider {
+        Provider::Cpu => &[PLAIN],
+        Provider::Auto | Provider::Cuda | Provider::Tensorrt => &[CUDA, PLAIN],
+        Provider::Openvino => &[OPENVINO, PLAIN],
+    };
+    let cache = dfml_models::cache_dir();
+    let mut places: Vec<_> = folders.iter().map(|folder| cache.join(folder).join(&file)).collect();
     if let Ok(executable) = std::env::current_exe()
         && let Some(folder) = executable.parent()
     {

@@ -5,15 +5,19 @@
 
 mod batcher;
 mod error;
+mod gpu;
 mod known_answer;
 mod library;
 mod pool;
 mod provider;
+mod ranges;
 mod session;
+mod sessions;
 
 pub use batcher::{BatchObserver, BatchOptions, Batcher, Unobserved};
 pub use error::EngineError;
-pub use known_answer::{KnownAnswers, PARITY_MIN_COSINE};
+pub use known_answer::KnownAnswers;
 pub use library::{Library, resolve as resolve_library};
 pub use provider::{Provider, ProviderReport};
+pub use ranges::{ObserveError, RangeObserver};
 pub use session::{Engine, EngineOptions};

@@ -28,6 +28,21 @@ impl Provider {
         matches!(self, Self::Cuda | Self::Tensorrt)
     }
 
+    /// Whether it compiles the network anew for every batch size that it meets.
+    pub(super) fn compiles_shapes(self) -> bool {
+        !matches!(self, Self::Cpu)
+    }
+
+    /// The smallest cosine to the training network's embeddings that this provider's rounding allows: GPUs multiply in TF32,
+    /// OpenVINO in bfloat16.
+    pub(super) fn cosine_min(self) -> f64 {
+        match self {
+            Self::Auto | Self::Cpu => 1.0,
+            Self::Cuda | Self::Tensorrt => 0.9999,
+            Self::Openvino => 0.999,
+        }
+    }
+
     /// The providers to try, in order, before falling back to the CPU.
     pub(super) fn candidates(self) -> Vec<Self> {
         match self {
@@ -49,12 +64,17 @@ impl Provider {
 
     /// The provider's registration, which fails loudly: ort's default is to log a failed provider and to go on with
     /// the CPU.
-    pub(super) fn dispatch(self) -> Option<ExecutionProviderDispatch> {
+    pub(super) fn dispatch(self, threads: usize) -> Option<ExecutionProviderDispatch> {
         let dispatch = match self {
             Self::Auto | Self::Cpu => return None,
             Self::Cuda => ep::CUDA::default().build(),
             Self::Tensorrt => ep::TensorRT::default().build(),
-            Self::Openvino => ep::OpenVINO::default().with_device_type("CPU").build(),
+            // Without a precision it computes in bfloat16 where the processor has it.
+            Self::Openvino => ep::OpenVINO::default()
+                .with_device_type("CPU")
+                .with_num_threads(threads)
+                .with_num_streams(1)
+                .build(),
         };
         Some(dispatch.error_on_failure())
     }
@@ -96,6 +116,9 @@ pub struct ProviderReport {
     pub sessions: usize,
     /// Threads that each session computes with; 0 where the provider decides.
     pub threads: usize,
+    /// Bytes of the GPU's memory that the model takes; absent on a CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_bytes: Option<u64>,
     /// Throughput of one session in the timed run at load, images per second.
     pub probe_images_per_second: f64,
 }
@@ -135,6 +158,6 @@ mod tests {
     fn only_a_named_provider_is_tried_and_cpu_tries_none() {
         assert_eq!(Provider::Cuda.candidates(), [Provider::Cuda]);
         assert!(Provider::Cpu.candidates().is_empty());
-        assert!(Provider::Cpu.dispatch().is_none());
+        assert!(Provider::Cpu.dispatch(1).is_none());
     }
 }

@@ -8,11 +8,15 @@ use std::{
 
 use dfml_models::{DecodeLimits, Manifest};
 use ort::{
-    session::{Session, builder::GraphOptimizationLevel},
+    session::Session,
     value::{TensorRef, ValueType},
 };
 
-use super::{EngineError, KnownAnswers, Library, Provider, ProviderReport, pool::Pool};
+use super::{
+    EngineError, KnownAnswers, Library, Provider, ProviderReport,
+    pool::Pool,
+    sessions::{Layout, Request},
+};
 
 /// Images in the timed run at load.
 const PROBE_BATCH: usize = 4;
@@ -31,9 +35,11 @@ pub struct EngineOptions {
     pub require_gpu: bool,
     /// Threads in all, shared out over the sessions; `None` means every core.
     pub threads: Option<usize>,
-    /// Sessions side by side; `None` means one, which answers a single request soonest. One per core, with one thread
-    /// each, does the most work per second ([`EngineOptions::for_throughput`]).
+    /// Sessions side by side; `None` means one, which answers a single request soonest, or as many as do most per second
+    /// if [`EngineOptions::throughput`] says so.
     pub sessions: Option<usize>,
+    /// Choose the number of sessions by measuring, for many images rather than for single ones.
+    pub throughput: bool,
     /// The ONNX Runtime library; `None` looks in the usual places, see [`super::resolve_library`].
     pub library: Option<PathBuf>,
     /// Bounds on the images that [`Engine::embed_bytes`] decodes.
@@ -43,10 +49,10 @@ pub struct EngineOptions {
 }
 
 impl EngineOptions {
-    /// The same options for bulk work: one single-threaded session per thread, so that no thread ever waits for
-    /// another one inside an operator.
+    /// The same options for bulk work: one single-threaded session per thread, so that no thread ever waits for another one
+    /// inside an operator, unless a single session on all threads is measured to do more.
     pub fn for_throughput(mut self) -> Self {
-        self.sessions = Some(self.thread_count());
+        self.throughput = true;
         self
     }
 
@@ -62,6 +68,9 @@ pub struct Engine {
     manifest: Manifest,
     report: ProviderReport,
     sessions: Pool<Session>,
+    /// Batches are filled up to a power of two, because every new size is compiled anew.
+    pads_batches: bool,
+    cosine_min: f64,
     decode_limits: DecodeLimits,
 }
 
@@ -76,11 +85,22 @@ impl Engine {
     /// required GPU that is not there, or a model that does not reproduce its reference embeddings.
     pub fn load(model_dir: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
         let manifest = Manifest::load(model_dir)?;
-        let library = Library::load(options.library.as_deref())?;
+        let library = Library::load(options.library.as_deref(), options.provider)?;
         let model = manifest.model_path(model_dir);
-        let count = options.sessions.unwrap_or(1).max(1);
-        let threads = (options.thread_count() / count).max(1);
-        let opened = open_sessions(&library, &model, options.provider, count, threads)?;
+        let layout = match options.sessions {
+            Some(count) => Layout::Fixed(count),
+            None if options.throughput => Layout::Measured,
+            None => Layout::Fixed(1),
+        };
+        let request = Request {
+            library: &library,
+            model: &model,
+            provider: options.provider,
+            layout,
+            threads: options.thread_count(),
+        };
+        let blank = vec![0.0; PROBE_BATCH * manifest.transform.output_len()];
+        let opened = request.open(&|session| run(session, &manifest, &blank, PROBE_BATCH).map(drop))?;
         if options.require_gpu && !opened.active.is_gpu() {
             return Err(EngineError::GpuRequired {
                 requested: options.provider,
@@ -98,10 +118,13 @@ impl Engine {
                 active: opened.active.to_string(),
                 reason: opened.reason,
                 runtime: format!("ONNX Runtime {}", library.version()),
-                sessions: count,
-                threads: if opened.active.is_gpu() { 0 } else { threads },
+                sessions: opened.sessions.len(),
+                threads: if opened.active.is_gpu() { 0 } else { opened.threads },
+                device_bytes: opened.device_bytes,
                 probe_images_per_second: 0.0,
             },
+            pads_batches: opened.active.compiles_shapes(),
+            cosine_min: opened.active.cosine_min().min(manifest.reference_cosine_min()),
             manifest,
             sessions: Pool::new(opened.sessions),
             decode_limits: options.decode_limits,
@@ -126,6 +149,12 @@ impl Engine {
     /// What it runs on.
     pub fn provider(&self) -> &ProviderReport {
         &self.report
+    }
+
+    /// The smallest cosine between our embedding of a reference image and the training network's that is accepted: close to
+    /// 1, a little less on providers that compute in fewer bits.
+    pub fn cosine_min(&self) -> f64 {
+        self.cosine_min
     }
 
     /// The bounds on images that are decoded.
@@ -163,24 +192,18 @@ impl Engine {
         if n == 0 {
             return Ok(Vec::new());
         }
-        let transform = &self.manifest.transform;
-        let shape = [n, 3, transform.crop_height as usize, transform.crop_width as usize];
-        let dim = self.manifest.embedding_dim;
-        let inference = |error: ort::Error| EngineError::Inference { reason: error.to_string() };
-        let input = TensorRef::from_array_view((shape, pixels)).map_err(inference)?;
+        let size = if self.pads_batches { n.next_power_of_two() } else { n };
         let mut session = self.sessions.take();
-        let outputs = session.run(ort::inputs!["pixels" => input]).map_err(inference)?;
-        let (shape, values) = outputs["embedding"].try_extract_tensor::<f32>().map_err(inference)?;
-        if values.len() != n * dim {
-            return Err(EngineError::Inference {
-                reason: format!("the model returned {shape:?} for {n} images of {dim} dimensions"),
-            });
-        }
-        if let Some(position) = values.iter().position(|value| !value.is_finite()) {
-            let reason = format!("value {} of embedding {} is not a number", position % dim, position / dim);
-            return Err(EngineError::Inference { reason });
-        }
-        Ok(values.chunks_exact(dim).map(<[f32]>::to_vec).collect())
+        let mut vectors = if size == n {
+            run(&mut session, &self.manifest, pixels, n)?
+        } else {
+            let mut padded = Vec::with_capacity(size * self.pixels_per_image());
+            padded.extend_from_slice(pixels);
+            padded.resize(size * self.pixels_per_image(), 0.0);
+            run(&mut session, &self.manifest, &padded, size)?
+        };
+        vectors.truncate(n);
+        Ok(vectors)
     }
 
     /// Embeds one image file's bytes.
@@ -221,68 +244,32 @@ impl Engine {
     }
 }
 
-struct Opened {
-    sessions: Vec<Session>,
-    active: Provider,
-    reason: String,
-}
-
-/// Opens sessions on the first provider that works; the CPU comes last, with the reasons why the others did not.
-fn open_sessions(
-    library: &Library,
-    model: &Path,
-    requested: Provider,
-    count: usize,
-    threads: usize,
-) -> Result<Opened, EngineError> {
-    let mut failures = Vec::new();
-    for provider in requested.candidates() {
-        match open_on(library, model, provider, count, threads) {
-            Ok(sessions) => {
-                let reason = match requested {
-                    Provider::Auto => "the fastest provider that this library and machine have".to_owned(),
-                    _ => "as requested".to_owned(),
-                };
-                return Ok(Opened { sessions, active: provider, reason });
-            }
-            Err(error) => {
-                tracing::warn!(%provider, %error, "provider cannot be used");
-                failures.push(format!("{provider} failed: {}", one_line(&error.to_string())));
-            }
-        }
+/// Computes `n` images on one session.
+fn run(
+    session: &mut Session,
+    manifest: &Manifest,
+    pixels: &[f32],
+    n: usize,
+) -> Result<Vec<Vec<f32>>, EngineError> {
+    let (transform, dim) = (&manifest.transform, manifest.embedding_dim);
+    let shape = [n, 3, transform.crop_height as usize, transform.crop_width as usize];
+    let inference = |error: ort::Error| EngineError::Inference { reason: error.to_string() };
+    let input = TensorRef::from_array_view((shape, pixels)).map_err(inference)?;
+    let outputs = session.run(ort::inputs!["pixels" => input]).map_err(inference)?;
+    let output = outputs
+        .get("embedding")
+        .ok_or_else(|| EngineError::Inference { reason: "the model has no output `embedding`".to_owned() })?;
+    let (shape, values) = output.try_extract_tensor::<f32>().map_err(inference)?;
+    if values.len() != n * dim {
+        return Err(EngineError::Inference {
+            reason: format!("the model returned {shape:?} for {n} images of {dim} dimensions"),
+        });
     }
-    let sessions = open_on(library, model, Provider::Cpu, count, threads).map_err(|error| {
-        EngineError::Session { model: model.to_path_buf(), reason: one_line(&error.to_string()) }
-    })?;
-    let reason = match requested {
-        Provider::Cpu => "as requested".to_owned(),
-        _ if !failures.is_empty() => failures.join("; "),
-        _ => format!("{} has no other provider", library.path().display()),
-    };
-    Ok(Opened { sessions, active: Provider::Cpu, reason })
-}
-
-fn open_on(
-    library: &Library,
-    model: &Path,
-    provider: Provider,
-    count: usize,
-    threads: usize,
-) -> Result<Vec<Session>, ort::Error> {
-    (0..count)
-        .map(|_| {
-            let mut builder = Session::builder(library.environment())?
-                .with_optimization_level(GraphOptimizationLevel::All)?
-                .with_intra_threads(threads)?
-                // Threads that spin between operators take the cores away from decoding, from the other sessions and from
-                // whatever else runs on the machine.
-                .with_intra_op_spinning(false)?;
-            if let Some(dispatch) = provider.dispatch() {
-                builder = builder.with_execution_providers([dispatch])?;
-            }
-            builder.commit_from_file(model)
-        })
-        .collect()
+    if let Some(position) = values.iter().position(|value| !value.is_finite()) {
+        let reason = format!("value {} of embedding {} is not a number", position % dim, position / dim);
+        return Err(EngineError::Inference { reason });
+    }
+    Ok(values.chunks_exact(dim).map(<[f32]>::to_vec).collect())
 }
 
 /// Checks the graph's input and output against the manifest before the first image meets them.
@@ -323,8 +310,4 @@ fn check_signature(session: &Session, model: &Path, manifest: &Manifest) -> Resu
         }
     }
     Ok(())
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -40,8 +40,20 @@ pub(crate) struct Archives {
     pub(crate) cuda_runtime: Archive,
     pub(crate) cuda_cupti: Archive,
     pub(crate) cargo_deny: Archive,
+    /// ONNX Runtime with the OpenVINO provider, where there is one.
+    pub(crate) openvino: Option<Archive>,
+    /// ONNX Runtime with the CUDA provider and what it links, where there is one.
+    pub(crate) cuda: Option<&'static Cuda>,
     /// What the CPU library of this architecture links beside the usual: member of the wheel, file in libtorch's folder.
     pub(crate) torch_libraries: &'static [(&'static str, &'static str)],
+}
+
+/// ONNX Runtime for NVIDIA GPUs. The driver (libcuda.so.1) is the system's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cuda {
+    pub(crate) onnxruntime: Archive,
+    /// Wheels whose libraries it links, each with the folder in it that holds them.
+    pub(crate) libraries: [(Archive, &'static str); 7],
 }
 
 /// EfficientNet-Lite0, trained on ImageNet.
@@ -58,6 +70,80 @@ pub(crate) const FURNITURE: Archive = Archive {
     sha256: "3ccb90c63f9525e887a767b9cd5c8b6933b8b6b2973a615a5359ee68a2118668",
     megabytes: 120,
     source: Source::Debian("sweethome3d-furniture=1.8-1"),
+};
+
+const CUDA_X86_64: Cuda = Cuda {
+    onnxruntime: Archive::wheel(
+        "onnxruntime-gpu==1.31.1",
+        "onnxruntime_gpu-1.31.1-cp311-cp311-manylinux_2_28_x86_64.whl",
+        256,
+        "e26c475fe361b2015f45b4b824bd13f0bb20204e59b62814e6f0acd5f3d491a6",
+    ),
+    libraries: [
+        (
+            Archive::wheel(
+                "nvidia-cuda-runtime==13.5.37",
+                "nvidia_cuda_runtime-13.5.37-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
+                3,
+                "df2b79a8852f10d1fef8c848489c49eebb5754051bf870202a862831412b179d",
+            ),
+            "nvidia/cu13/lib/",
+        ),
+        (
+            Archive::wheel(
+                "nvidia-cublas==13.10.0.20",
+                "nvidia_cublas-13.10.0.20-py3-none-manylinux1_x86_64.manylinux_2_5_x86_64.whl",
+                444,
+                "dcc6d63884c53d07e267ce7e6feac17b2538cebaafec5db865736c3e28e4dc84",
+            ),
+            "nvidia/cu13/lib/",
+        ),
+        (
+            Archive::wheel(
+                "nvidia-cudnn-cu13==9.28.1.4",
+                "nvidia_cudnn_cu13-9.28.1.4-py3-none-manylinux_2_27_x86_64.whl",
+                517,
+                "a54f205b1db1f2895d99f398754db1369816f0569dd459731f925635cf7b65ec",
+            ),
+            "nvidia/cudnn/lib/",
+        ),
+        (
+            Archive::wheel(
+                "nvidia-cufft==12.5.0.14",
+                "nvidia_cufft-12.5.0.14-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
+                165,
+                "b8be26837a5abad2b5b74f3e92dd29f622a42934b355be0961a48712cbba23ad",
+            ),
+            "nvidia/cu13/lib/",
+        ),
+        (
+            Archive::wheel(
+                "nvidia-curand==10.4.5.25",
+                "nvidia_curand-10.4.5.25-py3-none-manylinux_2_27_x86_64.whl",
+                77,
+                "22bb226a857e5888fe6b54ae465fc4371296bcff13a35f79e19691bcf454f529",
+            ),
+            "nvidia/cu13/lib/",
+        ),
+        (
+            Archive::wheel(
+                "nvidia-cuda-nvrtc==13.5.37",
+                "nvidia_cuda_nvrtc-13.5.37-py3-none-manylinux2010_x86_64.manylinux_2_12_x86_64.whl",
+                58,
+                "86b4d68058807988b7d9af5b44917a0601e9c337f35ccd657bfb3c759ff8d8bc",
+            ),
+            "nvidia/cu13/lib/",
+        ),
+        (
+            Archive::wheel(
+                "nvidia-nvjitlink==13.5.37",
+                "nvidia_nvjitlink-13.5.37-py3-none-manylinux2010_x86_64.manylinux_2_12_x86_64.whl",
+                47,
+                "280d7cb9649704145f074b8dbde500de04ce02d0872e066e20a83c17bcaa93eb",
+            ),
+            "nvidia/cu13/lib/",
+        ),
+    ],
 };
 
 const X86_64: Archives = Archives {
@@ -91,6 +177,13 @@ const X86_64: Archives = Archives {
         5,
         "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
     ),
+    openvino: Some(Archive::wheel(
+        "onnxruntime-openvino==1.24.1",
+        "onnxruntime_openvino-1.24.1-cp311-cp311-manylinux_2_28_x86_64.whl",
+        84,
+        "3007c803634cc69c6d52af1dea7ce729d9bb62b9a11070fd2f959119199007a8",
+    )),
+    cuda: Some(&CUDA_X86_64),
     torch_libraries: &[],
 };
 
@@ -125,6 +218,8 @@ const AARCH64: Archives = Archives {
         5,
         "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
     ),
+    openvino: None,
+    cuda: None,
     torch_libraries: &[
         ("torch/lib/libarm_compute.so", "lib/libarm_compute.so"),
         ("torch/lib/libarm_compute_graph.so", "lib/libarm_compute_graph.so"),
@@ -152,7 +247,10 @@ mod tests {
     fn every_archive_is_pinned() {
         let machines =
             [X86_64, AARCH64].map(|a| [a.onnxruntime, a.torch, a.cuda_runtime, a.cuda_cupti, a.cargo_deny]);
-        for archive in machines.into_iter().flatten().chain([WEIGHTS, FURNITURE]) {
+        let cuda =
+            CUDA_X86_64.libraries.map(|(archive, _)| archive).into_iter().chain([CUDA_X86_64.onnxruntime]);
+        let rest = [WEIGHTS, FURNITURE].into_iter().chain(X86_64.openvino).chain(cuda);
+        for archive in machines.into_iter().flatten().chain(rest) {
             assert_eq!(archive.sha256.len(), 64, "{}", archive.name);
             let (package, version) = match archive.source {
                 Source::Wheel(requirement) => requirement.split_once("==").unwrap(),

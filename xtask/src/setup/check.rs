@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use super::components::Component;
+use super::components::{Component, Way};
 use super::install::{State, state};
-use super::{tools, unpack};
+use super::{peers, tools, unpack};
 
 /// One line of the table.
 struct Row {
@@ -42,19 +42,25 @@ pub(crate) fn print(cache: &Path, wanted: &[Component]) -> Result<()> {
 
 fn row(cache: &Path, component: Component, is_wanted: bool) -> Result<Row> {
     let name = component.name();
-    let Some(recipe) = component.recipe()? else {
-        let is_there = tools::has_chromium();
-        let found = ["chromium", "chromium-browser", "google-chrome"]
-            .iter()
-            .find_map(|name| crate::command::find(name));
-        return Ok(Row {
-            name,
-            version: "any".to_owned(),
-            state: if is_there { "ready" } else { "missing: chromium and chromedriver" }.to_owned(),
-            bytes: None,
-            place: found.map_or_else(String::new, |path| path.display().to_string()),
-            is_lacking: is_wanted && !is_there,
-        });
+    let other = |is_there: bool, missing: &str, place: String| Row {
+        name,
+        version: "any".to_owned(),
+        state: if is_there { "ready" } else { missing }.to_owned(),
+        bytes: None,
+        place,
+        is_lacking: is_wanted && !is_there,
+    };
+    let recipe = match component.way()? {
+        Way::Archives(recipe) => recipe,
+        Way::System => {
+            let found = ["chromium", "chromium-browser", "google-chrome"]
+                .iter()
+                .find_map(|name| crate::command::find(name));
+            let place = found.map_or_else(String::new, |path| path.display().to_string());
+            return Ok(other(tools::has_chromium(), "missing: chromium and chromedriver", place));
+        }
+        Way::Python => return Ok(other(peers::is_ready(cache), "missing", peers::FOLDER.to_owned())),
+        Way::None => return Ok(other(false, "not made for this machine", String::new())),
     };
     let state = state(cache, &recipe);
     let folder = recipe.path(cache);

@@ -21,6 +21,24 @@ pub(crate) enum Component {
     CargoDeny,
     /// Chromium and its driver, for the test of the web page; a system package.
     Chromium,
+    /// ONNX Runtime with the OpenVINO provider: bfloat16 on Intel processors that have it.
+    Openvino,
+    /// ONNX Runtime for NVIDIA GPUs, with cuBLAS and cuDNN.
+    Cuda,
+    /// Python programs that ours is measured against.
+    Peers,
+}
+
+/// How a component is installed.
+pub(crate) enum Way {
+    /// Out of archives.
+    Archives(Recipe),
+    /// By the system's package manager.
+    System,
+    /// By pip, into an environment of its own.
+    Python,
+    /// Nobody makes it for this machine.
+    None,
 }
 
 /// How a component is made of archives.
@@ -71,14 +89,17 @@ impl Component {
             Self::Furniture => "furniture",
             Self::CargoDeny => "cargo-deny",
             Self::Chromium => "chromium",
+            Self::Openvino => "openvino",
+            Self::Cuda => "cuda",
+            Self::Peers => "peers",
         }
     }
 
-    /// How the component is installed; `None` if the system's package manager does it.
+    /// How the component is installed.
     ///
     /// # Errors
     /// If there are no archives for this machine.
-    pub(crate) fn recipe(self) -> Result<Option<Recipe>> {
+    pub(crate) fn way(self) -> Result<Way> {
         let Some(machine) = archives::of_this_machine() else {
             bail!(
                 "set-up knows Linux on x86_64 and aarch64, and this is {} on {}: install ONNX Runtime 1.31 and libtorch 2.13 \
@@ -89,7 +110,7 @@ impl Component {
         };
         let recipe =
             |version, folder, parts| Recipe { component: self, version, folder, is_shared: false, parts };
-        Ok(Some(match self {
+        Ok(Way::Archives(match self {
             Self::Onnxruntime => recipe(
                 "1.31.1",
                 "onnxruntime-1.31.1",
@@ -111,7 +132,16 @@ impl Component {
                     to: "cargo-deny",
                 }],
             ),
-            Self::Chromium => return Ok(None),
+            Self::Openvino => match machine.openvino {
+                Some(archive) => recipe("1.24.1", "onnxruntime-openvino-1.24.1", openvino(archive)),
+                None => return Ok(Way::None),
+            },
+            Self::Cuda => match machine.cuda {
+                Some(archives) => recipe("1.31.1", "onnxruntime-cuda-1.31.1", cuda(archives)),
+                None => return Ok(Way::None),
+            },
+            Self::Chromium => return Ok(Way::System),
+            Self::Peers => return Ok(Way::Python),
         }))
     }
 }
@@ -155,6 +185,34 @@ fn furniture() -> Vec<Part> {
     ]
 }
 
+fn openvino(archive: Archive) -> Vec<Part> {
+    let file = |member, to| Part::File { archive, member, to };
+    vec![
+        file("onnxruntime/capi/libonnxruntime.so.1.24.1", "libonnxruntime.so"),
+        file("onnxruntime/capi/libonnxruntime_providers_shared.so", "libonnxruntime_providers_shared.so"),
+        file("onnxruntime/capi/libonnxruntime_providers_openvino.so", "libonnxruntime_providers_openvino.so"),
+        // The names with the interface's version are the ones that the libraries ask for.
+        file("onnxruntime/capi/libopenvino.so.2541", "libopenvino.so.2541"),
+        file("onnxruntime/capi/libopenvino_onnx_frontend.so.2541", "libopenvino_onnx_frontend.so.2541"),
+        file("onnxruntime/capi/libopenvino_intel_cpu_plugin.so", "libopenvino_intel_cpu_plugin.so"),
+        file("onnxruntime/capi/libtbb.so.12", "libtbb.so.12"),
+    ]
+}
+
+fn cuda(archives: &archives::Cuda) -> Vec<Part> {
+    let archive = archives.onnxruntime;
+    let file = |member, to| Part::File { archive, member, to };
+    let mut parts = vec![
+        file("onnxruntime/capi/libonnxruntime.so.1.31.1", "libonnxruntime.so"),
+        file("onnxruntime/capi/libonnxruntime_providers_shared.so", "libonnxruntime_providers_shared.so"),
+        file("onnxruntime/capi/libonnxruntime_providers_cuda.so", "libonnxruntime_providers_cuda.so"),
+        file("onnxruntime/capi/libonnxruntime_providers_tensorrt.so", "libonnxruntime_providers_tensorrt.so"),
+    ];
+    // Beside it, where the server loads them from before it asks for the provider.
+    parts.extend(archives.libraries.map(|(archive, prefix)| Part::Tree { archive, prefix, to: "" }));
+    parts
+}
+
 /// libtorch for the CPU out of the wheel for CUDA, which is the only one that pip's default index has: the CPU library
 /// stands alone but for two small CUDA libraries that it names and does not call.
 fn libtorch(machine: &archives::Archives) -> Vec<Part> {
@@ -196,7 +254,10 @@ mod tests {
     fn known_paths_are_in_the_recipes() {
         let installed: Vec<String> = Component::value_variants()
             .iter()
-            .filter_map(|component| component.recipe().unwrap())
+            .filter_map(|component| match component.way().unwrap() {
+                Way::Archives(recipe) => Some(recipe),
+                _ => None,
+            })
             .flat_map(|recipe| {
                 recipe.parts.clone().into_iter().map(move |part| match part {
                     Part::File { to, .. } | Part::Tree { to, .. } | Part::Text { to, .. } => {

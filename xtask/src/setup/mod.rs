@@ -9,15 +9,17 @@ mod archives;
 mod check;
 mod components;
 mod install;
+mod peers;
 mod pip;
 mod tools;
 mod unpack;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 pub(crate) use components::Component;
+use components::Way;
 
 /// Fetch and check what cargo cannot: ONNX Runtime, pretrained weights, libtorch, furniture, cargo-deny, Chromium
 #[derive(clap::Args, Debug)]
@@ -26,6 +28,9 @@ Examples:
   cargo xtask setup                          what serving needs: ONNX Runtime and the pretrained weights
   cargo xtask setup --with libtorch          also what training needs (540 MB to download, 490 MB on disk)
   cargo xtask setup --with libtorch,furniture,chromium
+  cargo xtask setup --provider openvino      also ONNX Runtime with OpenVINO (84 MB to download)
+  cargo xtask setup --provider cuda          also ONNX Runtime for NVIDIA GPUs, cuBLAS and cuDNN (1.6 GB to download)
+  cargo xtask setup --with peers             also the Python programs that `dfml bench` compares with
   cargo xtask setup --check                  only say what is there; exit code 1 if something is missing")]
 pub(crate) struct Args {
     /// What models run on
@@ -43,6 +48,10 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Provider {
     Cpu,
+    /// Intel processors, in bfloat16 where they have it.
+    Openvino,
+    /// NVIDIA GPUs.
+    Cuda,
 }
 
 /// Print the environment for building and running by hand, as shell commands
@@ -55,8 +64,13 @@ pub(crate) const BASIC: [Component; 2] = [Component::Onnxruntime, Component::Wei
 
 /// Runs `cargo xtask setup`.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Provider::Cpu = args.provider;
-    let mut wanted: Vec<Component> = BASIC.into_iter().chain(args.with.iter().copied()).collect();
+    let provider = match args.provider {
+        Provider::Cpu => None,
+        Provider::Openvino => Some(Component::Openvino),
+        Provider::Cuda => Some(Component::Cuda),
+    };
+    let mut wanted: Vec<Component> =
+        BASIC.into_iter().chain(provider).chain(args.with.iter().copied()).collect();
     wanted.sort_unstable();
     wanted.dedup();
     if args.check {
@@ -78,9 +92,11 @@ pub(crate) fn ensure(components: &[Component]) -> Result<Places> {
     let cache = fs_err::canonicalize(&cache)?;
     let _lock = install::lock(&cache)?;
     for component in components {
-        match component.recipe()? {
-            Some(recipe) => install::ensure(&cache, &recipe)?,
-            None => apt::ensure_chromium()?,
+        match component.way()? {
+            Way::Archives(recipe) => install::ensure(&cache, &recipe)?,
+            Way::System => apt::ensure_chromium()?,
+            Way::Python => peers::ensure(&cache)?,
+            Way::None => bail!("{} is not made for this machine", component.name()),
         }
     }
     if components.contains(&Component::Libtorch) {

@@ -39,3 +39,4 @@ for orientation in range(1, 9):
     stored = picture if inverse is None else picture.transpose(inverse)
     stored.save(f"orientation{orientation}.jpg", quality=92, exif=exif, subsampling=0)
 picture.save("picture.png", optimize=True)
+picture.save("lossy.webp", quality=80)
