@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 /// Fields are keys of [`Item::metadata`](crate::Item::metadata). Where a field holds a list (tags), the condition is met if one of its
 /// elements meets it. An item that does not have the field does not meet the condition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(no_recursion))]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Filter {
     /// The field has this value.
@@ -47,6 +48,7 @@ pub enum Filter {
 
 /// A value that a metadata field is compared with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum Scalar {
     /// true or false.

@@ -101,6 +101,7 @@ pub fn write_model_dir(dir: impl AsRef<Path>, request: &ExportRequest<'_>) -> Re
         parity: None,
         evaluation: Vec::new(),
         variant: None,
+        calibration: None,
     };
     manifest.save(dir)?;
     Ok(manifest)

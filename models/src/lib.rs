@@ -7,10 +7,12 @@
 //! - [`transform`]: from an image file's bytes to a network's input; the one code that training and serving share.
 //! - [`manifest`] and [`reference`](mod@reference): the model directory that training writes and serving reads.
 //! - [`export`] and [`onnx`]: how it is written.
+//! - [`calibration`]: from a similarity to the probability that two pictures show the same product.
 //! - [`pca`]: principal components, the start of an embedding layer.
 
 pub mod arch;
 mod cache;
+pub mod calibration;
 pub mod export;
 pub mod factorize;
 pub mod manifest;
@@ -25,6 +27,7 @@ pub use arch::{
     preset,
 };
 pub use cache::cache_dir;
+pub use calibration::Calibration;
 pub use export::{ExportError, ExportRequest, write_model_dir};
 pub use factorize::{FactorizeError, Inventory, WeightForm, factorize, fold, to_dense, to_factorized};
 pub use manifest::{

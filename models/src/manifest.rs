@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::arch::{Architecture, ArchitectureError};
+use crate::calibration::Calibration;
 use crate::reference::{Reference, ReferenceError};
 use crate::transform::{Transform, TransformError};
 use crate::weights::write_atomically;
@@ -50,6 +51,9 @@ pub struct Manifest {
     /// What was lost against the model that this one was made from, if it is a cheaper form of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<Variant>,
+    /// What its similarities mean, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 /// Numbers that a network computes with.
@@ -279,6 +283,9 @@ impl Manifest {
         let dim = self.architecture.embedding_dim();
         if self.embedding_dim != dim {
             return Err(format!("embedding_dim is {}, but the architecture gives {dim}", self.embedding_dim));
+        }
+        if let Some(calibration) = &self.calibration {
+            calibration.validate()?;
         }
         match self.files.all().find(|file| !file.is_plain_name()) {
             Some(file) => Err(format!("{:?} is not a plain file name", file.name)),

@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder, core::Collector,
+    Encoder, Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+    core::{Collector, Metric},
 };
 
 use crate::engine::{BatchObserver, ProviderReport};
@@ -41,6 +42,17 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Read,
+        Self::Decode,
+        Self::Preprocess,
+        Self::Queue,
+        Self::Inference,
+        Self::Search,
+        Self::Respond,
+    ];
+
     /// The value of the label `stage`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -56,7 +68,7 @@ impl Stage {
 }
 
 /// The figures of the index that `/metrics` shows, read at the moment of the scrape.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct IndexFigures {
     /// Live items.
     pub items: u64,
@@ -64,6 +76,66 @@ pub struct IndexFigures {
     pub tombstones: u64,
     /// Number of the index's current build.
     pub generation: u64,
+    /// Memory for vectors, codes and graph, in bytes.
+    pub memory_bytes: u64,
+    /// Size of the store on disk, in bytes.
+    pub disk_bytes: u64,
+    /// Share of the true nearest that searches find, 0 to 1; `None` before it is measured.
+    pub recall: Option<f64>,
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests answered.
+    pub answered: u64,
+    /// Of these, with a status of 500 and more.
+    pub failed: u64,
+    /// Of these, refused for load.
+    pub rejected: u64,
+    /// Requests being answered.
+    pub in_flight: u64,
+}
+
+/// A distribution of durations, as a histogram has it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Latency {
+    /// Upper bound in seconds and the count up to it.
+    buckets: Vec<(f64, u64)>,
+    count: u64,
+}
+
+impl Latency {
+    fn of(histogram: &Histogram) -> Self {
+        let metric = histogram.metric();
+        let found = metric.get_histogram();
+        let buckets =
+            found.get_bucket().iter().map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()));
+        Self { buckets: buckets.collect(), count: found.get_sample_count() }
+    }
+
+    /// How many durations.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The time in seconds within which this share of them lies, 0 to 1: straight between the bounds of its bucket, as
+    /// Prometheus' `histogram_quantile` has it. `None` if there are none.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        if self.count == 0 {
+            return None;
+        }
+        let wanted = share * self.count as f64;
+        let (mut below, mut before) = (0.0, 0u64);
+        for &(bound, count) in &self.buckets {
+            if count as f64 >= wanted && count > before {
+                return Some(below + (bound - below) * (wanted - before as f64) / (count - before) as f64);
+            }
+            (below, before) = (bound, count);
+        }
+        // Beyond the last bound: at least that.
+        Some(below)
+    }
 }
 
 /// The server's metrics and the registry they live in.
@@ -83,6 +155,9 @@ pub struct Metrics {
     index_items: IntGauge,
     index_tombstones: IntGauge,
     index_generation: IntGauge,
+    index_memory: IntGauge,
+    index_disk: IntGauge,
+    recall: Gauge,
 }
 
 impl Metrics {
@@ -95,6 +170,12 @@ impl Metrics {
         make.process()?;
         let build = make.gauges("build_info", "The running build; the value is always 1.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let rejected =
+            make.counters("rejected_total", "Requests refused without being worked on.", &["reason"])?;
+        // A counter that appears with its first event hides that event from `rate`.
+        for reason in ["overloaded", "rate_limited"] {
+            rejected.with_label_values(&[reason]);
+        }
         Ok(Self {
             requests: make.counters(
                 "http_requests_total",
@@ -110,11 +191,7 @@ impl Metrics {
             stages: make.histograms("stage_duration_seconds", "Time in each stage of a search.", "stage")?,
             batch_size: make.sizes("batch_size", "Images per run of the model.")?,
             queue_depth: make.gauge("queue_depth", "Images that wait for the model.")?,
-            rejected: make.counters(
-                "rejected_total",
-                "Requests refused without being worked on.",
-                &["reason"],
-            )?,
+            rejected,
             abandoned: make
                 .counter("abandoned_total", "Images not computed because their client had gone away.")?,
             decode_failures: make.counters(
@@ -136,6 +213,12 @@ impl Metrics {
             index_tombstones: make
                 .gauge("index_tombstones", "Deleted items whose space is not reclaimed yet.")?,
             index_generation: make.gauge("index_generation", "Number of the index's current build.")?,
+            index_memory: make.gauge("index_memory_bytes", "Memory for vectors, codes and search graph.")?,
+            index_disk: make.gauge("index_disk_bytes", "Size of the store on disk.")?,
+            recall: make.ratio(
+                "recall_probe_ratio",
+                "Share of the true nearest that searches find, measured on a sample; NaN before the first.",
+            )?,
             registry: make.0,
         })
     }
@@ -181,6 +264,39 @@ impl Metrics {
         self.index_items.set(signed(index.items));
         self.index_tombstones.set(signed(index.tombstones));
         self.index_generation.set(signed(index.generation));
+        self.index_memory.set(signed(index.memory_bytes));
+        self.index_disk.set(signed(index.disk_bytes));
+        self.recall.set(index.recall.unwrap_or(f64::NAN));
+    }
+
+    /// Counts since the start.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals { in_flight: unsigned(self.in_flight.get()), ..Totals::default() };
+        for family in self.requests.collect() {
+            for metric in family.get_metric() {
+                let count = metric.get_counter().get_value() as u64;
+                totals.answered += count;
+                let status = metric.get_label().iter().find(|label| label.name() == "status");
+                if status.is_some_and(|status| status.value().starts_with('5')) {
+                    totals.failed += count;
+                }
+            }
+        }
+        for family in self.rejected.collect() {
+            totals.rejected +=
+                family.get_metric().iter().map(|metric| metric.get_counter().get_value() as u64).sum::<u64>();
+        }
+        totals
+    }
+
+    /// How long the requests of a route have taken.
+    pub fn route_latency(&self, route: &str) -> Latency {
+        Latency::of(&self.request_duration.with_label_values(&[route]))
+    }
+
+    /// How long a stage has taken.
+    pub fn stage_latency(&self, stage: Stage) -> Latency {
+        Latency::of(&self.stages.with_label_values(&[stage.as_str()]))
     }
 
     /// All metrics in Prometheus' text format, version 0.0.4.
@@ -234,6 +350,10 @@ impl Maker {
         self.register(IntGauge::with_opts(options(name, help))?)
     }
 
+    fn ratio(&self, name: &str, help: &str) -> Result<Gauge, Error> {
+        self.register(Gauge::with_opts(options(name, help))?)
+    }
+
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
         self.register(IntGaugeVec::new(options(name, help), labels)?)
     }
@@ -270,9 +390,24 @@ fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
+fn unsigned(level: i64) -> u64 {
+    u64::try_from(level).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_prometheus() {
+        // 10 durations up to 1 s, 30 up to 2 s, 40 in all up to 4 s: worked out by hand.
+        let latency = Latency { buckets: vec![(1.0, 10), (2.0, 30), (4.0, 40)], count: 50 };
+        assert_eq!(latency.quantile(0.1), Some(0.5));
+        assert_eq!(latency.quantile(0.4), Some(1.5));
+        assert_eq!(latency.quantile(0.7), Some(3.0));
+        assert_eq!(latency.quantile(0.99), Some(4.0), "beyond the last bound");
+        assert_eq!(Latency::default().quantile(0.5), None);
+    }
 
     #[test]
     fn every_metric_registers_and_shows_its_value() {
@@ -281,7 +416,10 @@ mod tests {
         metrics.stage(Stage::Decode, Duration::from_millis(3));
         metrics.rejected("overloaded");
         metrics.computed(3, Duration::from_millis(20));
-        metrics.set_levels(4, IndexFigures { items: 11, tombstones: 2, generation: 1 });
+        metrics.set_levels(
+            4,
+            IndexFigures { items: 11, tombstones: 2, recall: Some(0.99), ..IndexFigures::default() },
+        );
         let text = String::from_utf8(metrics.encode().expect("encodes")).expect("UTF-8");
         for line in [
             "dfml_http_requests_total{method=\"POST\",route=\"/v1/search\",status=\"200\"} 1",
@@ -291,6 +429,7 @@ mod tests {
             "dfml_queue_depth 4",
             "dfml_index_items 11",
             "dfml_index_tombstones 2",
+            "dfml_recall_probe_ratio 0.99",
             "dfml_rejected_total{reason=\"overloaded\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing from\n{text}");

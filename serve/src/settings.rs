@@ -6,6 +6,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,10 +18,14 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{BatchOptions, EngineOptions, Provider};
+use crate::{
+    access::{KeySource, Rate},
+    engine::{BatchOptions, EngineOptions, Provider},
+    http::{FetchOptions, HttpOptions},
+};
 
 /// Variables with our prefix that are not settings.
-const NOT_SETTINGS: [&str; 2] = ["DFML_CACHE_DIR", "DFML_GOLDEN_DIR"];
+const NOT_SETTINGS: [&str; 3] = ["DFML_CACHE_DIR", "DFML_GOLDEN_DIR", "DFML_LOG_FORMAT"];
 const PREFIX: &str = "DFML_";
 
 /// All settings of the server and the bulk commands.
@@ -33,6 +38,10 @@ pub struct Settings {
     pub batch: BatchSettings,
     /// The HTTP server.
     pub server: ServerSettings,
+    /// Who may do what.
+    pub access: AccessSettings,
+    /// Pictures by address.
+    pub fetch: FetchSettings,
     /// Bounds on images.
     pub limits: LimitSettings,
 }
@@ -82,10 +91,32 @@ impl Default for BatchSettings {
 pub struct ServerSettings {
     /// Address and port to listen on.
     pub bind: SocketAddr,
+    /// Address and port of `/metrics` and the probes alone; absent serves them with everything else.
+    pub metrics_bind: Option<SocketAddr>,
     /// Folder that holds the catalogue's images, for the web page; absent shows none.
     pub images: Option<PathBuf>,
-    /// Largest request body, in bytes.
+    /// Keep the pictures that come in with items, below the image folder.
+    pub keep_uploads: bool,
+    /// Folder of the lists that may be imported; absent switches importing off.
+    pub import_dir: Option<PathBuf>,
+    /// Folder of the models that may be loaded; absent switches exchanging the model off.
+    pub models_dir: Option<PathBuf>,
+    /// TLS certificate (PEM); absent serves plain HTTP.
+    pub tls_certificate: Option<PathBuf>,
+    /// Key of the certificate (PEM).
+    pub tls_key: Option<PathBuf>,
+    /// Largest body of a search, in bytes.
     pub body_bytes_max: usize,
+    /// Largest body of a request with many pictures, in bytes.
+    pub bulk_body_bytes_max: usize,
+    /// Most memory for the bodies of all requests together, in bytes.
+    pub bodies_bytes_max: usize,
+    /// Most connections at a time.
+    pub connections_max: usize,
+    /// Most changes to the catalogue worked on at a time.
+    pub writes_max: usize,
+    /// Longest time for the head of a request, in milliseconds.
+    pub head_timeout_ms: u64,
     /// Longest time for a request, in milliseconds.
     pub request_timeout_ms: u64,
     /// How long a stopping server waits for requests in flight, in milliseconds.
@@ -96,21 +127,126 @@ pub struct ServerSettings {
     pub k_default: usize,
     /// Most results that a request may ask for.
     pub k_max: usize,
+    /// Most parts of a request with many: searches, items, pictures.
+    pub batch_max: usize,
 }
 
 impl Default for ServerSettings {
     fn default() -> Self {
+        let options = HttpOptions::default();
         Self {
             bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            metrics_bind: None,
             images: None,
-            body_bytes_max: 20 << 20,
-            request_timeout_ms: 30_000,
-            drain_timeout_ms: 20_000,
+            keep_uploads: options.keep_uploads,
+            import_dir: None,
+            models_dir: None,
+            tls_certificate: None,
+            tls_key: None,
+            body_bytes_max: options.body_bytes_max,
+            bulk_body_bytes_max: options.bulk_body_bytes_max,
+            bodies_bytes_max: options.bodies_bytes_max,
+            connections_max: options.connections_max,
+            writes_max: options.writes_max,
+            head_timeout_ms: milliseconds(options.head_timeout),
+            request_timeout_ms: milliseconds(options.request_timeout),
+            drain_timeout_ms: milliseconds(options.drain_timeout),
             decode_threads: None,
-            k_default: 12,
-            k_max: 200,
+            k_default: options.k_default,
+            k_max: options.k_max,
+            batch_max: options.batch_max,
         }
     }
+}
+
+/// `[access]`: who may do what, and how often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessSettings {
+    /// The key file; read anew when it changes.
+    pub keys_file: Option<PathBuf>,
+    /// Keys as `name:scope:sha256:digest`, separated by commas; meant for the environment.
+    pub keys: Option<String>,
+    /// Serve other machines without any key.
+    pub allow_anonymous: bool,
+    /// Whether `/metrics` is open where keys are needed.
+    pub metrics_open: bool,
+    /// Origins whose scripts may use the API.
+    pub cors_origins: Vec<String>,
+    /// Requests per second for each key, or for each address without keys; absent does not limit.
+    pub rate_per_second: Option<NonZeroU32>,
+    /// Requests that may come at once after a pause; absent is twice the rate.
+    pub rate_burst: Option<NonZeroU32>,
+}
+
+impl Default for AccessSettings {
+    fn default() -> Self {
+        Self {
+            keys_file: None,
+            keys: None,
+            allow_anonymous: false,
+            metrics_open: HttpOptions::default().metrics_open,
+            cors_origins: Vec::new(),
+            rate_per_second: None,
+            rate_burst: None,
+        }
+    }
+}
+
+impl AccessSettings {
+    /// Where the API keys come from.
+    pub fn key_source(&self) -> KeySource {
+        KeySource { file: self.keys_file.clone(), variable: self.keys.clone() }
+    }
+
+    /// How often each caller may ask.
+    pub fn rate(&self) -> Option<Rate> {
+        let per_second = self.rate_per_second?;
+        Some(Rate {
+            per_second,
+            burst: self.rate_burst.unwrap_or_else(|| per_second.saturating_add(per_second.get())),
+        })
+    }
+}
+
+/// `[fetch]`: pictures by address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchSettings {
+    /// Hosts that pictures may be fetched from; none switches fetching off.
+    pub hosts: Vec<String>,
+    /// Address blocks that are allowed although they are not public.
+    pub networks: Vec<String>,
+    /// Longest time for a picture, in milliseconds.
+    pub timeout_ms: u64,
+    /// Most redirects that are followed.
+    pub redirects_max: usize,
+}
+
+impl Default for FetchSettings {
+    fn default() -> Self {
+        let FetchOptions { timeout, redirects_max, .. } = FetchOptions::default();
+        Self { hosts: Vec::new(), networks: Vec::new(), timeout_ms: milliseconds(timeout), redirects_max }
+    }
+}
+
+impl FetchSettings {
+    /// What may be fetched.
+    ///
+    /// # Errors
+    /// A sentence that names the address block that is none.
+    pub fn options(&self) -> Result<FetchOptions, String> {
+        Ok(FetchOptions {
+            hosts: self.hosts.clone(),
+            networks: self.networks.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
+            timeout: Duration::from_millis(self.timeout_ms),
+            redirects_max: self.redirects_max,
+        })
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// `[limits]`: what is refused before memory is given to it.

@@ -5,6 +5,7 @@ use axum::{
     body::Body,
     http::{HeaderMap, Request, StatusCode, header},
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
@@ -63,6 +64,21 @@ pub fn post(uri: &str, content_type: &str, body: impl Into<Body>) -> Request<Bod
         .expect("a well-formed request")
 }
 
+/// A request with a JSON body.
+pub fn json(method: &str, uri: &str, body: &Value) -> Request<Body> {
+    Request::builder()
+        .method(method)
+        .uri(uri)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(body.to_string()))
+        .expect("a well-formed request")
+}
+
+/// A picture as a data URI.
+pub fn data_uri(kind: &str, bytes: &[u8]) -> String {
+    format!("data:image/{kind};base64,{}", BASE64_STANDARD.encode(bytes))
+}
+
 /// A GET.
 pub fn get(uri: &str) -> Request<Body> {
     Request::get(uri).body(Body::empty()).expect("a well-formed request")
@@ -83,6 +99,23 @@ impl Answer {
     /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
+    }
+
+    /// The body as JSON, of an answer with this status.
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text());
+        self.json()
+    }
+
+    /// Checks that it is a problem document with this status and code, whose detail names this.
+    pub fn expect_problem(&self, status: u16, code: &str, named: &str) {
+        let problem = self.expect(status);
+        assert_eq!(self.header(header::CONTENT_TYPE), "application/problem+json", "{problem}");
+        assert_eq!(problem["code"], code, "{problem}");
+        assert!(
+            problem["detail"].as_str().is_some_and(|detail| detail.contains(named)),
+            "{named} in {problem}"
+        );
     }
 
     /// The body as text.

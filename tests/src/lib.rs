@@ -5,11 +5,15 @@
 //! - [`server`]: the HTTP server over it, with or without a socket.
 //! - [`binaries`]: the workspace's programs, built where they are missing.
 //! - [`browser`]: a headless Chromium.
+//! - [`client`]: clients that talk to it.
 //! - [`form`]: requests and answers without a socket.
+//! - [`load`]: many requests at a server on this machine, with their times.
 
 pub mod binaries;
 pub mod browser;
+pub mod client;
 pub mod form;
+pub mod load;
 pub mod pictures;
 pub mod server;
 pub mod shop;

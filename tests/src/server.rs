@@ -9,8 +9,8 @@ use std::{
 
 use dfml_models::DecodeLimits;
 use dfml_serve::{
-    engine::{BatchOptions, Batcher},
-    http::{self, AppState, Backend, HttpOptions},
+    engine::BatchOptions,
+    http::{self, AppState, Backend, HttpOptions, Tls},
     metrics::Metrics,
 };
 use tokio::sync::oneshot;
@@ -27,12 +27,13 @@ pub fn options(shop: &Shop) -> HttpOptions {
             max_pixels: 1_000_000,
             ..DecodeLimits::default()
         },
+        bulk_body_bytes_max: 1 << 20,
         request_timeout: Duration::from_secs(10),
         drain_timeout: Duration::from_secs(5),
-        cpu_threads: 2,
         searches_max: 64,
-        k_default: 12,
         k_max: 50,
+        batch_max: 20,
+        ..HttpOptions::default()
     }
 }
 
@@ -52,12 +53,8 @@ pub fn ready(shop: &Shop, options: HttpOptions) -> AppState {
 /// The shop's model and index.
 pub fn backend(shop: &Shop, metrics: Arc<Metrics>) -> Backend {
     let engine = Arc::new(shop.engine());
-    Backend {
-        manifest: engine.manifest().clone(),
-        provider: engine.provider().clone(),
-        batcher: Batcher::start(Arc::clone(&engine), BatchOptions::default(), metrics).expect("threads"),
-        index: Arc::new(shop.index(&engine)),
-    }
+    let index = Arc::new(shop.index(&engine));
+    Backend::new(engine, BatchOptions::default(), metrics, index).expect("threads")
 }
 
 /// A server on a free port, in a thread of its own. Stopped when dropped.
@@ -71,6 +68,11 @@ pub struct Running {
 impl Running {
     /// Starts it.
     pub fn start(state: AppState) -> Self {
+        Self::start_with(state, None)
+    }
+
+    /// Starts it, with TLS if a certificate is given.
+    pub fn start_with(state: AppState, tls: Option<Tls>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (stop, stopped) = oneshot::channel::<()>();
@@ -79,7 +81,7 @@ impl Running {
             let stopped = async {
                 let _ = stopped.await;
             };
-            runtime.block_on(http::serve(state, listener, stopped)).expect("serves until it is stopped");
+            runtime.block_on(http::serve(state, listener, tls, stopped)).expect("serves until it is stopped");
         });
         Self { address, stop: Some(stop), thread: Some(thread) }
     }

@@ -31,7 +31,7 @@ impl Shop {
         let shop = Self { folder: tempfile::tempdir().expect("temporary folder") };
         let classes: Vec<u64> = (0..PRODUCTS).collect();
         let paths = pictures::write_list(&shop.pictures(), "gallery.txt", &classes, 0..VIEWS);
-        write_model(&shop.model());
+        write_model(&shop.model(), "tiny-random", 7);
         let engine = shop.engine();
         let index = open_index(&shop, &engine, true);
         let items = paths
@@ -54,6 +54,19 @@ impl Shop {
         self.folder.path().join("model")
     }
 
+    /// The store directory.
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    /// Whether no other handle has the store open.
+    pub fn is_free(&self) -> bool {
+        let engine = self.engine();
+        let manifest = engine.manifest();
+        let options = OpenOptions::new(manifest.embedding_dim, manifest.fingerprint());
+        EmbeddedIndex::open(self.store(), options).is_ok()
+    }
+
     /// The model on ONNX Runtime, one thread.
     pub fn engine(&self) -> Engine {
         let options = EngineOptions { threads: Some(1), ..EngineOptions::default() };
@@ -70,7 +83,7 @@ impl Shop {
 fn open_index(shop: &Shop, engine: &Engine, create: bool) -> EmbeddedIndex {
     let manifest = engine.manifest();
     let options = OpenOptions { create, ..OpenOptions::new(manifest.embedding_dim, manifest.fingerprint()) };
-    EmbeddedIndex::open(shop.folder.path().join("store"), options).expect("the store is not open elsewhere")
+    EmbeddedIndex::open(shop.store(), options).expect("the store is not open elsewhere")
 }
 
 fn item(shop: &Shop, engine: &Engine, number: u64, path: &str) -> Item {
@@ -99,7 +112,8 @@ pub fn category(class: u64) -> &'static str {
 }
 
 /// A transformer of 32 dimensions with random weights: computed in a millisecond, and enough to know a picture again.
-pub fn write_model(folder: &std::path::Path) {
+/// Another seed is another model.
+pub fn write_model(folder: &std::path::Path, name: &str, seed: u64) {
     let architecture = Architecture::Vit(Vit {
         image_size: SIDE as usize,
         patch_size: 8,
@@ -112,8 +126,8 @@ pub fn write_model(folder: &std::path::Path) {
         embedding_dim: None,
     });
     let request = ExportRequest {
-        name: "tiny-random".to_owned(),
-        weights: &random_weights(&architecture, 7),
+        name: name.to_owned(),
+        weights: &random_weights(&architecture, seed),
         architecture,
         transform: Transform {
             resize_short: SIDE,
@@ -128,7 +142,7 @@ pub fn write_model(folder: &std::path::Path) {
             data_sha256: None,
             config_sha256: None,
             checkpoint_sha256: None,
-            seed: Some(7),
+            seed: Some(seed),
             producer: "dfml-tests".to_owned(),
         },
         reference: None,

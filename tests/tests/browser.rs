@@ -46,10 +46,14 @@ return {
 "##;
 
 async fn page() -> (Shop, Running, Browser) {
+    open("/").await
+}
+
+async fn open(path: &str) -> (Shop, Running, Browser) {
     let shop = Shop::open();
     let running = Running::start(server::ready(&shop, server::options(&shop)));
     let browser = Browser::start().await;
-    browser.client.goto(&running.url("/")).await.expect("the page loads");
+    browser.client.goto(&running.url(path)).await.expect("the page loads");
     (shop, running, browser)
 }
 

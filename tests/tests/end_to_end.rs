@@ -122,6 +122,7 @@ fn index(dfml: &Path, model: &Path, store: &Path, shop: &Path) -> String {
 
 fn serve_and_query(dfml: &Path, model: &Path, store: &Path, shop: &Path) {
     let mut server = Server::start(dfml, model, store, shop);
+    dfml_tests::client::install();
     let client = Client::builder().timeout(Duration::from_secs(30)).build().expect("a client");
     let get =
         |path: &str| client.get(format!("{}{path}", server.address)).send().expect("the server answers");

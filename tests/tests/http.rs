@@ -59,7 +59,7 @@ async fn a_result_says_what_it_is_and_where_its_picture_is() {
     let shop = Shop::open();
     let app = ready_app(&shop);
     let found = search(&app, picture(4)).await;
-    assert_eq!((found.query.width, found.query.height), (112, 96));
+    assert_eq!(found.query.map(|image| (image.width, image.height)), Some((112, 96)));
     assert!(found.model.starts_with("tiny-random@"), "{}", found.model);
     assert!(found.timings_ms.total >= found.timings_ms.embed && found.timings_ms.embed > 0.0);
     let first = &found.results[0];
@@ -99,7 +99,7 @@ async fn the_body_may_be_the_image_itself_and_parameters_the_query_string() {
     assert_eq!(even.len(), PRODUCTS as usize / 2, "the filter is part of the search, so k is filled");
     assert!(even.iter().all(|result| result.category.as_deref() == Some(category(0))));
     assert_eq!(ask("category=No+such+thing").await, []);
-    let images = ask("group=false&k=36").await;
+    let images = ask("group_by=item&k=36").await;
     assert_eq!(images.len(), 36, "one result per picture");
 }
 

@@ -50,6 +50,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Component::Weights,
         Component::Libtorch,
         Component::CargoDeny,
+        Component::Prometheus,
+        Component::Hadolint,
         Component::Chromium,
     ];
     announce("set-up");

@@ -2,12 +2,16 @@
 
 mod bench;
 mod bench_index;
+mod calibrate;
+mod dedupe;
 mod embed;
 mod eval;
 mod export;
+mod health;
 mod index;
 mod info;
 mod interrupt;
+mod key;
 mod options;
 mod progress;
 mod search;
@@ -58,8 +62,20 @@ struct Cli {
     /// What is logged on standard error: error, warn, info, debug, trace, or a filter such as `dfml_serve=debug`.
     #[arg(long, global = true, value_name = "FILTER", default_value = "warn,dfml=info,dfml_serve=info")]
     log: String,
+    /// How it is logged: lines for people, or a JSON object a line.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Pretty, env = "DFML_LOG_FORMAT")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Pretty,
+    /// A JSON object a line.
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -70,6 +86,10 @@ enum Command {
     Index(index::Args),
     Search(search::Args),
     Serve(serve::Args),
+    Key(key::Args),
+    Health(health::Args),
+    Calibrate(calibrate::Args),
+    Dedupe(dedupe::Args),
     Info(info::Args),
     Embed(embed::Args),
     Bench(bench::Args),
@@ -87,7 +107,7 @@ enum Done {
 /// Parses the command line, runs the subcommand and maps its error to an exit code.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(error) = start_log(&cli.log) {
+    if let Err(error) = start_log(&cli.log, cli.log_format) {
         eprintln!("error: --log: {error}");
         return ExitCode::from(2);
     }
@@ -111,6 +131,10 @@ fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Index(args) => index::run(args, settings),
         Command::Search(args) => search::run(args, settings),
         Command::Serve(args) => serve::run(args, settings),
+        Command::Key(args) => key::run(&args),
+        Command::Health(args) => health::run(&args),
+        Command::Calibrate(args) => calibrate::run(args, settings),
+        Command::Dedupe(args) => dedupe::run(args, settings),
         Command::Info(args) => info::run(args, settings),
         Command::Embed(args) => embed::run(args, settings),
         Command::Bench(args) => bench::run(args, settings),
@@ -124,13 +148,18 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-fn start_log(filter: &str) -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
+fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
+    let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(filter)?)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_target(false);
+    match format {
+        LogFormat::Pretty => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        // The request's id and route are in the span.
+        LogFormat::Json => {
+            log.json().flatten_event(true).with_current_span(true).with_span_list(false).init()
+        }
+    }
     Ok(())
 }
 

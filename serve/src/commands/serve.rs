@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, bail};
 use dfml_index::{EmbeddedIndex, OpenOptions};
 use dfml_serve::{
-    engine::Batcher,
-    http::{self, AppState, Backend, HttpOptions},
+    access::KeyStore,
+    http::{self, Active, AppState, Backend, HttpOptions, ModelHost, Tls},
     metrics::Metrics,
     settings::Settings,
 };
@@ -23,6 +23,7 @@ use super::{Done, exit, options::EngineArgs};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   dfml serve --model model --catalogue store --images catalogue
+  dfml serve --model model --catalogue store --bind 0.0.0.0:8080 --keys keys.toml
   curl -F image=@chair.jpg -F k=5 http://127.0.0.1:8080/v1/search")]
 pub(super) struct Args {
     /// Model directory.
@@ -37,24 +38,81 @@ pub(super) struct Args {
     /// Address and port to listen on; port 0 takes a free one. [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     bind: Option<SocketAddr>,
+    /// Address and port for /metrics and the probes alone.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_bind: Option<SocketAddr>,
+    /// File of API keys; `dfml key` prints entries for it.
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// Serve other machines without any key.
+    #[arg(long)]
+    allow_anonymous: bool,
+    /// Folder of the lists that POST /v1/import may take.
+    #[arg(long, value_name = "DIR")]
+    import_dir: Option<PathBuf>,
+    /// Folder of the models that POST /v1/models may load.
+    #[arg(long, value_name = "DIR")]
+    models_dir: Option<PathBuf>,
+    /// Keep the pictures that come in with items, below the image folder.
+    #[arg(long)]
+    keep_uploads: bool,
     #[command(flatten)]
     engine: EngineArgs,
 }
 
 pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
-    settings.server.bind = args.bind.unwrap_or(settings.server.bind);
-    settings.server.images = args.images.clone().or(settings.server.images.take());
+    lay_over(&args, &mut settings);
+    let keys = KeyStore::open(settings.access.key_source())?;
+    check_exposure(&settings, &keys)?;
     // First of all, so that an address in use is told before a model is loaded.
-    let address = settings.server.bind;
-    let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    let listener = listen(settings.server.bind)?;
+    let scraped = settings.server.metrics_bind.map(listen).transpose()?;
     let metrics = Arc::new(Metrics::new()?);
-    let state = AppState::new(http_options(&settings), Arc::clone(&metrics))?;
+    let state = AppState::new(http_options(&settings, &args, keys)?, Arc::clone(&metrics))?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    if let Some(scraped) = scraped {
+        println!("metrics on http://{}/metrics", scraped.local_addr()?);
+        let state = state.clone();
+        runtime.spawn(async move {
+            if let Err(error) = http::serve_metrics(state, scraped).await {
+                tracing::error!(%error, "metrics are no longer served");
+            }
+        });
+    }
     let outcome = runtime.block_on(serve(listener, state, args, settings, metrics));
     // A model that is still being loaded, or a run that is stuck, does not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome.map(|()| Done::Complete)
+}
+
+/// Lays the flags over the settings.
+fn lay_over(args: &Args, settings: &mut Settings) {
+    let server = &mut settings.server;
+    server.bind = args.bind.unwrap_or(server.bind);
+    server.metrics_bind = args.metrics_bind.or(server.metrics_bind);
+    server.images = args.images.clone().or(server.images.take());
+    server.import_dir = args.import_dir.clone().or(server.import_dir.take());
+    server.models_dir = args.models_dir.clone().or(server.models_dir.take());
+    server.keep_uploads |= args.keep_uploads;
+    settings.access.keys_file = args.keys.clone().or(settings.access.keys_file.take());
+    settings.access.allow_anonymous |= args.allow_anonymous;
+}
+
+/// Other machines are not let in by accident.
+fn check_exposure(settings: &Settings, keys: &KeyStore) -> anyhow::Result<()> {
+    let bind = settings.server.bind;
+    if bind.ip().is_loopback() || keys.required() || settings.access.allow_anonymous {
+        return Ok(());
+    }
+    bail!(
+        "{bind} can be reached from other machines, and there are no API keys: name a key file with --keys (`dfml key` makes keys), \
+         or say --allow-anonymous if something else keeps strangers out"
+    );
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Listens at once, so that the probes answer while the model and the index are loaded.
@@ -65,7 +123,9 @@ async fn serve(
     settings: Settings,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<()> {
-    println!("dfml {} listens on http://{}", env!("CARGO_PKG_VERSION"), listener.local_addr()?);
+    let tls = tls(&settings)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    println!("dfml {} listens on {scheme}://{}", env!("CARGO_PKG_VERSION"), listener.local_addr()?);
     let (failed, failure) = oneshot::channel();
     let loading = tokio::task::spawn_blocking({
         let state = state.clone();
@@ -94,7 +154,7 @@ async fn serve(
         // A sender that is gone is a reason to stop as well.
         let _ = stop.await;
     };
-    http::serve(state, listener, stopped).await?;
+    http::serve(state, listener, tls, stopped).await?;
     drop(loading);
     watching.await.context("the signal handler failed")?
 }
@@ -126,19 +186,38 @@ async fn wait_for_signal() -> anyhow::Result<()> {
     Ok(tokio::signal::ctrl_c().await?)
 }
 
-/// Loads the model and the index that this very model made.
+/// Loads the model and the index that this very model made: those that were exchanged to last, if they were.
 fn load(args: &Args, mut settings: Settings, metrics: Arc<Metrics>) -> anyhow::Result<Backend> {
-    let engine = Arc::new(args.engine.load(&args.model, &mut settings)?);
-    let manifest = engine.manifest().clone();
+    let given = Active { model: args.model.clone(), store: args.catalogue.clone() };
+    let exchanged =
+        settings.server.models_dir.as_ref().map(|_| Active::read(&stores(args))).transpose()?.flatten();
+    if let Some(active) = &exchanged {
+        println!("model exchanged at run time: {} (see {})", active.model.display(), stores(args).display());
+    }
+    let active = exchanged.unwrap_or(given);
+    let engine = Arc::new(args.engine.load(&active.model, &mut settings)?);
+    let manifest = engine.manifest();
     let options = OpenOptions::new(manifest.embedding_dim, manifest.fingerprint());
-    let index = EmbeddedIndex::open(&args.catalogue, options)
-        .with_context(|| format!("store {}", args.catalogue.display()))?;
-    Ok(Backend {
-        manifest,
-        provider: engine.provider().clone(),
-        batcher: Batcher::start(Arc::clone(&engine), settings.batch_options(), metrics)?,
-        index: Arc::new(index),
-    })
+    let index = EmbeddedIndex::open(&active.store, options)
+        .with_context(|| format!("store {}", active.store.display()))?;
+    let mut backend = Backend::new(engine, settings.batch_options(), metrics, Arc::new(index))?;
+    backend.active = Some(active);
+    Ok(backend)
+}
+
+/// Where the stores of models that are loaded at run time lie.
+fn stores(args: &Args) -> PathBuf {
+    args.catalogue.join("models")
+}
+
+fn tls(settings: &Settings) -> anyhow::Result<Option<Tls>> {
+    match (&settings.server.tls_certificate, &settings.server.tls_key) {
+        (Some(certificate), Some(key)) => {
+            Ok(Some(Tls { certificate: certificate.clone(), key: key.clone() }))
+        }
+        (None, None) => Ok(None),
+        _ => bail!("server.tls_certificate and server.tls_key belong together: give both or neither"),
+    }
 }
 
 fn announce(backend: &Backend) {
@@ -153,19 +232,43 @@ fn announce(backend: &Backend) {
     println!("index: {} pictures of {} products", info.items, info.products);
 }
 
-fn http_options(settings: &Settings) -> HttpOptions {
-    let server = &settings.server;
-    HttpOptions {
+fn http_options(settings: &Settings, args: &Args, keys: KeyStore) -> anyhow::Result<HttpOptions> {
+    let (server, access) = (&settings.server, &settings.access);
+    let anonymous = !keys.required();
+    let mut engine = settings.clone();
+    args.engine.apply(&mut engine);
+    Ok(HttpOptions {
         images: server.images.clone(),
+        keep_uploads: server.keep_uploads,
+        import_dir: server.import_dir.clone(),
+        jobs_dir: Some(args.catalogue.join("jobs")),
+        models: server.models_dir.clone().map(|models| ModelHost {
+            models,
+            stores: stores(args),
+            engine: engine.engine_options(),
+            batch: settings.batch_options(),
+        }),
+        fetch: settings.fetch.options().map_err(|reason| anyhow!("fetch.networks: {reason}"))?,
+        keys,
+        rate: access.rate(),
+        metrics_open: access.metrics_open,
+        local_names_only: anonymous && server.bind.ip().is_loopback() && !access.allow_anonymous,
+        cors_origins: access.cors_origins.clone(),
         body_bytes_max: server.body_bytes_max,
+        bulk_body_bytes_max: server.bulk_body_bytes_max,
+        bodies_bytes_max: server.bodies_bytes_max,
         decode_limits: settings.decode_limits(),
         request_timeout: Duration::from_millis(server.request_timeout_ms),
+        head_timeout: Duration::from_millis(server.head_timeout_ms),
         drain_timeout: Duration::from_millis(server.drain_timeout_ms),
         cpu_threads: server
             .decode_threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         searches_max: settings.batch.queue_capacity,
+        writes_max: server.writes_max,
+        connections_max: server.connections_max,
         k_default: server.k_default,
         k_max: server.k_max,
-    }
+        batch_max: server.batch_max,
+    })
 }

@@ -9,6 +9,7 @@ use std::{
 use axum::{Json, extract::State};
 use dfml_index::{IndexError, VectorIndex};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{ApiError, AppState};
 
@@ -21,15 +22,15 @@ const PAGE_ITEMS: usize = 1024;
 /// Most categories that are listed, the largest first to stay.
 const CATEGORIES_MAX: usize = 500;
 
-/// The answer of `/v1/categories`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The categories of the catalogue.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Categories {
     /// By name.
     pub categories: Vec<Category>,
 }
 
 /// One category.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Category {
     /// Its name, as the parameter `category` of a search takes it.
     pub name: String,
@@ -62,7 +63,13 @@ impl CategoryCache {
     }
 }
 
-/// The handler.
+/// List categories
+///
+/// What a search can be narrowed down to, by the metadata key `category`. Counted at most once a minute.
+#[utoipa::path(
+    get, path = "/v1/categories", tag = "catalogue",
+    responses((status = 200, description = "The categories, by name.", body = Categories)),
+)]
 pub(super) async fn categories(State(state): State<AppState>) -> Result<Json<Categories>, ApiError> {
     let backend = state.backend()?;
     let counted = match state.category_cache().fresh() {

@@ -2,7 +2,7 @@
 
 use dfml_models::DecodeError;
 
-use crate::engine::EngineError;
+use crate::{access::Scope, engine::EngineError};
 
 /// Why a request was not answered as asked. Each variant names the party at fault in its documentation.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +77,95 @@ pub enum ApiError {
         /// The path, shortened.
         path: String,
     },
+    /// Client: the body is not JSON at all.
+    #[error("the body is not JSON: {reason}")]
+    Json {
+        /// What the reader said, with line and column.
+        reason: String,
+    },
+    /// Client: the body is JSON, but not what the route takes.
+    #[error("the body does not fit: {reason}")]
+    Shape {
+        /// What does not fit, with line and column.
+        reason: String,
+    },
+    /// Client: the request is understood and cannot be done, e.g. two things that exclude each other.
+    #[error("{reason}")]
+    Unprocessable {
+        /// Stable code of the problem.
+        code: &'static str,
+        /// What cannot be done, and what could.
+        reason: String,
+    },
+    /// Client: there is no item, product, job or model of this name.
+    #[error("there is no {kind} {id:?}")]
+    Missing {
+        /// What was looked for: `item`, `product`, `job` or `model`.
+        kind: &'static str,
+        /// Its id, shortened.
+        id: String,
+    },
+    /// Client: what was asked for contradicts what is going on, e.g. cancelling a job that has ended.
+    #[error("{reason}")]
+    Conflict {
+        /// What is in the way.
+        reason: String,
+    },
+    /// Client: a valid API key is needed.
+    #[error("{reason}")]
+    Unauthorized {
+        /// Whether there was a key at all.
+        reason: &'static str,
+    },
+    /// Client: the key is valid, but not for this.
+    #[error("the key {key:?} has the scope {has}; this needs {needs}")]
+    Forbidden {
+        /// The key's name.
+        key: String,
+        /// What it may do.
+        has: Scope,
+        /// What it would need.
+        needs: Scope,
+    },
+    /// Operator: this is switched off on this server.
+    #[error("{what} is switched off on this server: {how}")]
+    SwitchedOff {
+        /// What.
+        what: &'static str,
+        /// How to switch it on.
+        how: &'static str,
+    },
+    /// Client: the server does not fetch from that address.
+    #[error("{url}: {reason}")]
+    UrlRefused {
+        /// The address, shortened.
+        url: String,
+        /// Which rule forbids it.
+        reason: String,
+    },
+    /// Client: the address did not give a picture in time.
+    #[error("{url}: {reason}")]
+    UrlFailed {
+        /// The address, shortened.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// Client: the request was sent to a name that this server does not answer to. Keeps other sites' scripts out of a server
+    /// that needs no keys.
+    #[error("this server does not answer to the host name {host:?}")]
+    Host {
+        /// The name, shortened.
+        host: String,
+    },
+    /// Load: this caller asks more often than it may.
+    #[error("{caller} asks too often; the next request is let through in {wait_seconds} s")]
+    RateLimited {
+        /// The key's name or the client's address.
+        caller: String,
+        /// Seconds to wait, at least 1.
+        wait_seconds: u64,
+    },
     /// Client: the item is not in the index, or has no picture.
     #[error("no picture for item {item:?}: {reason}")]
     NoPicture {
@@ -99,6 +188,14 @@ pub enum ApiError {
     Deadline {
         /// The limit, in seconds.
         seconds: f64,
+    },
+    /// One of several parts of a request, which are answered together.
+    #[error("{part}: {source}")]
+    Part {
+        /// Which part.
+        part: String,
+        /// What is wrong with it.
+        source: Box<ApiError>,
     },
     /// Server: a bug, such as a panic in a handler. The log has the details; the client does not get them.
     #[error("internal error: {0}")]

@@ -63,7 +63,21 @@ pub(super) fn url(item_id: &str) -> String {
     format!("/v1/images/{}", utf8_percent_encode(item_id, ESCAPED))
 }
 
-/// `GET /v1/images/{item id}`.
+/// Its own part of the description.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(image))]
+pub(super) struct ImagesDescription;
+
+/// An item's picture
+#[utoipa::path(
+    get, path = "/v1/images/{item}", tag = "catalogue",
+    params(("item" = String, Path, description = "The item's id; slashes may stand as they are.")),
+    responses(
+        (status = 200, description = "The file as it is in the image folder.", body = Vec<u8>, content_type = "image/*"),
+        (status = 206, description = "The part of the file that was asked for.", body = Vec<u8>, content_type = "image/*"),
+        (status = 304, description = "The file has not changed since the time that was given."),
+    ),
+)]
 pub(super) async fn image(
     State(state): State<AppState>,
     item: Result<UrlPath<String>, PathRejection>,

@@ -4,26 +4,41 @@
 //! inference → search → respond. [`app`] is the whole server without a socket; [`serve`] gives it one.
 
 mod admission;
+mod catalogue;
 mod categories;
+mod connections;
 mod cpu_pool;
+mod docs;
+mod duplicates;
+mod embeddings;
 mod error;
+mod extract;
+mod fetch;
+mod guard;
 mod headers;
 mod images;
+mod jobs;
+mod models;
 mod observe;
+mod openapi;
 mod page;
-mod params;
+mod picture;
 mod probes;
 mod problem;
 mod router;
 mod search;
 mod server;
 mod state;
-mod upload;
+mod stats;
 
 pub use categories::{Categories, Category};
 pub use error::ApiError;
+pub use fetch::{FetchOptions, Network};
+pub use models::{Active, ModelHost};
 pub use problem::Problem;
-pub use router::app;
-pub use search::{QueryImage, SearchResponse, SearchResult, Timings};
-pub use server::{ServeError, serve};
+pub use router::{app, metrics_app};
+pub use search::{
+    BatchBody, CropBox, Example, GroupBy, QueryImage, SearchBody, SearchResponse, SearchResult, Timings,
+};
+pub use server::{ServeError, Tls, serve, serve_metrics};
 pub use state::{AppState, Backend, HttpOptions, StateError};

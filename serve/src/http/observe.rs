@@ -26,7 +26,8 @@ pub(super) async fn observe(State(state): State<AppState>, request: Request, nex
     let route = request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str).to_owned();
     let method = method_label(request.method());
     let id = request_id(&request);
-    let span = tracing::info_span!("request", id = %id, method, route = %route);
+    let span =
+        tracing::info_span!("request", id = %id, method, route = %route, caller = tracing::field::Empty);
     let in_flight = state.metrics().in_flight();
     let answered = within(state.options().request_timeout, next.run(request)).instrument(span.clone()).await;
     let mut response = match answered {

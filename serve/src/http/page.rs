@@ -17,19 +17,24 @@ pub(super) struct Asset {
     body: &'static str,
 }
 
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// All files of the page.
-pub(super) const ASSETS: [Asset; 4] = [
-    Asset { route: "/", content_type: "text/html; charset=utf-8", body: include_str!("../page/index.html") },
+pub(super) const ASSETS: [Asset; 10] = [
+    Asset { route: "/", content_type: HTML, body: include_str!("../page/index.html") },
+    Asset { route: "/catalogue", content_type: HTML, body: include_str!("../page/catalogue.html") },
+    Asset { route: "/status", content_type: HTML, body: include_str!("../page/status.html") },
     Asset {
         route: "/page/style.css",
         content_type: "text/css; charset=utf-8",
         body: include_str!("../page/style.css"),
     },
-    Asset {
-        route: "/page/app.js",
-        content_type: "text/javascript; charset=utf-8",
-        body: include_str!("../page/app.js"),
-    },
+    Asset { route: "/page/api.js", content_type: SCRIPT, body: include_str!("../page/api.js") },
+    Asset { route: "/page/app.js", content_type: SCRIPT, body: include_str!("../page/app.js") },
+    Asset { route: "/page/crop.js", content_type: SCRIPT, body: include_str!("../page/crop.js") },
+    Asset { route: "/page/catalogue.js", content_type: SCRIPT, body: include_str!("../page/catalogue.js") },
+    Asset { route: "/page/status.js", content_type: SCRIPT, body: include_str!("../page/status.js") },
     Asset { route: "/page/icon.svg", content_type: "image/svg+xml", body: include_str!("../page/icon.svg") },
 ];
 

@@ -5,8 +5,10 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use dfml_index::IndexError;
 use dfml_models::DecodeError;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::ApiError;
 use crate::engine::EngineError;
@@ -14,11 +16,12 @@ use crate::engine::EngineError;
 /// Seconds after which a client that was refused for load should try again.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// A problem document.
-#[derive(Clone, Debug, Serialize)]
+/// What went wrong, as RFC 9457 has it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
     /// `urn:dfml:problem:` and the code.
     #[serde(rename = "type")]
+    #[schema(examples("urn:dfml:problem:not_an_image"))]
     kind: String,
     /// The kind of problem in words; the same for every problem of this code.
     title: &'static str,
@@ -31,8 +34,9 @@ pub struct Problem {
     /// The request's id, as in the header `x-request-id` and the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
-    #[serde(skip)]
-    retry: bool,
+    /// Seconds after which to try again, where that makes sense; the header `retry-after` says the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_seconds: Option<u64>,
 }
 
 impl Problem {
@@ -51,6 +55,12 @@ impl Problem {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    /// The problem of one part of a request, which has no status line of its own.
+    pub(super) fn of_part(error: &ApiError) -> Self {
+        error.log();
+        Self::from(error)
+    }
+
     /// The document as a response that carries the request's id.
     pub(super) fn render(mut self, request_id: &str) -> Response {
         self.request_id = Some(request_id.to_owned());
@@ -59,8 +69,11 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.retry {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED.as_u16() {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
@@ -69,20 +82,28 @@ impl Problem {
 impl From<&ApiError> for Problem {
     fn from(error: &ApiError) -> Self {
         let (status, code, title) = classify(error);
-        let detail = match error {
+        let inner = match error {
+            ApiError::Part { source, .. } => source.as_ref(),
+            alone => alone,
+        };
+        let detail = match inner {
             // What broke inside is for the log: it can name files and addresses that are nobody else's business.
-            ApiError::Internal(_) | ApiError::Index(_) => {
+            ApiError::Internal(_) | ApiError::Index(_) if status.is_server_error() => {
                 "the server failed; its log has the details".to_owned()
             }
             ApiError::Engine(inner) if status.is_server_error() => match inner {
                 EngineError::Stopped => inner.to_string(),
                 _ => "the model failed; the server's log has the details".to_owned(),
             },
-            told => told.to_string(),
+            _ => error.to_string(),
         };
-        let retry = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let retry_after_seconds = match error {
+            ApiError::RateLimited { wait_seconds, .. } => Some(*wait_seconds),
+            _ => matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+                .then_some(RETRY_AFTER_SECONDS),
+        };
         let kind = format!("urn:dfml:problem:{code}");
-        Self { kind, title, status: status.as_u16(), detail, code, request_id: None, retry }
+        Self { kind, title, status: status.as_u16(), detail, code, request_id: None, retry_after_seconds }
     }
 }
 
@@ -90,6 +111,7 @@ impl From<&ApiError> for Problem {
 fn classify(error: &ApiError) -> (StatusCode, &'static str, &'static str) {
     use StatusCode as S;
     match error {
+        ApiError::Part { source, .. } => classify(source),
         ApiError::Image(decode) => classify_image(decode),
         ApiError::Engine(EngineError::Overloaded { .. }) | ApiError::Busy { .. } => {
             (S::TOO_MANY_REQUESTS, "overloaded", "The server has too much to do")
@@ -98,6 +120,18 @@ fn classify(error: &ApiError) -> (StatusCode, &'static str, &'static str) {
             (S::SERVICE_UNAVAILABLE, "stopping", "The server is stopping")
         }
         ApiError::Engine(_) => (S::INTERNAL_SERVER_ERROR, "inference_failed", "The model failed"),
+        ApiError::Index(IndexError::InvalidItem { .. }) => {
+            (S::UNPROCESSABLE_ENTITY, "invalid_item", "The item cannot be stored")
+        }
+        ApiError::Index(IndexError::NoSuchItem { .. }) => {
+            (S::NOT_FOUND, "item_not_found", "There is no such item")
+        }
+        ApiError::Index(IndexError::NoSuchProduct { .. }) => {
+            (S::NOT_FOUND, "product_not_found", "There is no such product")
+        }
+        ApiError::Index(IndexError::InvalidRequest { .. }) => {
+            (S::UNPROCESSABLE_ENTITY, "invalid_search", "The search cannot be answered")
+        }
         ApiError::Index(_) => (S::INTERNAL_SERVER_ERROR, "index_failed", "The index failed"),
         ApiError::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal", "The server failed"),
         ApiError::MissingField { .. } => (S::BAD_REQUEST, "missing_field", "A field is missing"),
@@ -118,6 +152,27 @@ fn classify(error: &ApiError) -> (StatusCode, &'static str, &'static str) {
         ApiError::Method { .. } => {
             (S::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not possible here")
         }
+        ApiError::Json { .. } => (S::BAD_REQUEST, "invalid_json", "The body is not JSON"),
+        ApiError::Shape { .. } => (S::UNPROCESSABLE_ENTITY, "invalid_body", "The body does not fit"),
+        ApiError::Unprocessable { code, .. } => {
+            (S::UNPROCESSABLE_ENTITY, code, "The request cannot be carried out")
+        }
+        ApiError::Missing { kind, .. } => match *kind {
+            "item" => (S::NOT_FOUND, "item_not_found", "There is no such item"),
+            "product" => (S::NOT_FOUND, "product_not_found", "There is no such product"),
+            "job" => (S::NOT_FOUND, "job_not_found", "There is no such job"),
+            _ => (S::NOT_FOUND, "model_not_found", "There is no such model"),
+        },
+        ApiError::Conflict { .. } => (S::CONFLICT, "conflict", "Something else is going on"),
+        ApiError::Unauthorized { .. } => (S::UNAUTHORIZED, "key_needed", "A valid API key is needed"),
+        ApiError::Forbidden { .. } => (S::FORBIDDEN, "scope_missing", "The key may not do this"),
+        ApiError::SwitchedOff { .. } => (S::FORBIDDEN, "switched_off", "This is switched off"),
+        ApiError::UrlRefused { .. } => (S::FORBIDDEN, "url_refused", "The server does not fetch from there"),
+        ApiError::UrlFailed { .. } => (S::UNPROCESSABLE_ENTITY, "url_failed", "The address gave no picture"),
+        ApiError::Host { .. } => {
+            (S::MISDIRECTED_REQUEST, "wrong_host", "The server does not answer to this name")
+        }
+        ApiError::RateLimited { .. } => (S::TOO_MANY_REQUESTS, "rate_limited", "Asked too often"),
         ApiError::NoPicture { .. } => (S::NOT_FOUND, "no_picture", "There is no such picture"),
         ApiError::NotReady => (S::SERVICE_UNAVAILABLE, "not_ready", "The server is not ready yet"),
         ApiError::Deadline { .. } => {
@@ -143,13 +198,21 @@ fn classify_image(error: &DecodeError) -> (StatusCode, &'static str, &'static st
     }
 }
 
+impl ApiError {
+    /// Writes what is the server's own fault to the log: clients are not told the details.
+    fn log(&self) {
+        let (status, code, _) = classify(self);
+        if status.is_server_error() && !matches!(self, Self::NotReady | Self::Deadline { .. }) {
+            tracing::error!(code, error = %self, "request failed");
+        }
+    }
+}
+
 impl IntoResponse for ApiError {
     /// A response without a body: `http::observe` writes it, as it knows the request's id.
     fn into_response(self) -> Response {
+        self.log();
         let problem = Problem::from(&self);
-        if problem.status().is_server_error() && !matches!(self, Self::NotReady | Self::Deadline { .. }) {
-            tracing::error!(code = problem.code, error = %self, "request failed");
-        }
         let mut response = problem.status().into_response();
         response.extensions_mut().insert(problem);
         response

@@ -14,34 +14,107 @@ use dfml_index::VectorIndex;
 use dfml_models::{DecodeLimits, Manifest, Transform};
 
 use super::{
-    ApiError, admission::Admission, categories::CategoryCache, cpu_pool::CpuPool, images::ImageFolder,
+    ApiError,
+    admission::{Admission, BodyMemory},
+    catalogue::{Gate, Uploads},
+    categories::CategoryCache,
+    cpu_pool::CpuPool,
+    fetch::{FetchOptions, Fetcher},
+    images::ImageFolder,
+    jobs::Jobs,
+    models::{Active, ModelHost},
 };
 use crate::{
-    engine::{Batcher, ProviderReport},
+    access::{KeyStore, Rate, RateLimits},
+    engine::{BatchOptions, Batcher, Engine, EngineError, ProviderReport},
     metrics::{IndexFigures, Metrics},
 };
 
-/// Bounds and places of the HTTP server.
+/// Bounds and places of the HTTP server. The built-in values are those of [`crate::settings::Settings`].
 #[derive(Clone, Debug)]
 pub struct HttpOptions {
     /// Folder that holds the catalogue's pictures; `None` shows none.
     pub images: Option<PathBuf>,
-    /// Largest request body, in bytes.
+    /// Keep the pictures that come in with items, below the image folder.
+    pub keep_uploads: bool,
+    /// Folder of the lists that may be imported; `None` switches importing off.
+    pub import_dir: Option<PathBuf>,
+    /// Folder in which jobs are remembered; `None` forgets them at the end.
+    pub jobs_dir: Option<PathBuf>,
+    /// Where other models lie; `None` switches exchanging the model off.
+    pub models: Option<ModelHost>,
+    /// Which pictures may be fetched by address.
+    pub fetch: FetchOptions,
+    /// The API keys; without any, everybody may do everything.
+    pub keys: KeyStore,
+    /// How often each key, or each address without keys, may ask; `None` does not limit.
+    pub rate: Option<Rate>,
+    /// Whether `/metrics` is open where keys are needed.
+    pub metrics_open: bool,
+    /// Whether only requests to local host names are answered, which keeps other sites' scripts out of a server without keys.
+    pub local_names_only: bool,
+    /// Origins whose scripts may use the API, such as `https://shop.example.com`.
+    pub cors_origins: Vec<String>,
+    /// Largest body of a search, in bytes.
     pub body_bytes_max: usize,
+    /// Largest body of a request with many pictures, in bytes.
+    pub bulk_body_bytes_max: usize,
+    /// Most memory for the bodies of all requests together, in bytes.
+    pub bodies_bytes_max: usize,
     /// Bounds on images, checked before memory is given to them.
     pub decode_limits: DecodeLimits,
     /// Longest time for a request, reading its body included.
     pub request_timeout: Duration,
+    /// Longest time for the head of a request.
+    pub head_timeout: Duration,
     /// How long a stopping server waits for requests in flight.
     pub drain_timeout: Duration,
     /// Threads that decode images and search the index; at least 1.
     pub cpu_threads: usize,
     /// Most searches worked on at a time; one more is answered 429.
     pub searches_max: usize,
+    /// Most changes to the catalogue worked on at a time; one more is answered 429.
+    pub writes_max: usize,
+    /// Most connections at a time; one more is closed at once.
+    pub connections_max: usize,
     /// Results per search where the request does not say.
     pub k_default: usize,
     /// Most results that a request may ask for, `offset` included.
     pub k_max: usize,
+    /// Most parts of a request with many: searches, items, pictures.
+    pub batch_max: usize,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            images: None,
+            keep_uploads: false,
+            import_dir: None,
+            jobs_dir: None,
+            models: None,
+            fetch: FetchOptions::default(),
+            keys: KeyStore::default(),
+            rate: None,
+            metrics_open: true,
+            local_names_only: false,
+            cors_origins: Vec::new(),
+            body_bytes_max: 20 << 20,
+            bulk_body_bytes_max: 64 << 20,
+            bodies_bytes_max: 512 << 20,
+            decode_limits: DecodeLimits::default(),
+            request_timeout: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(20),
+            cpu_threads: 2,
+            searches_max: 128,
+            writes_max: 16,
+            connections_max: 1024,
+            k_default: 12,
+            k_max: 200,
+            batch_max: 100,
+        }
+    }
 }
 
 /// The server cannot be set up as asked.
@@ -56,6 +129,12 @@ pub enum StateError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The folder of the jobs cannot be used.
+    #[error("jobs folder: {0}")]
+    Jobs(std::io::Error),
+    /// The client that fetches pictures cannot be made.
+    #[error("fetching pictures by address: {0}")]
+    Fetch(reqwest::Error),
     /// The system refused the threads of the CPU pool.
     #[error("cannot start {threads} threads for decoding: {reason}")]
     Threads {
@@ -72,16 +151,47 @@ pub struct Backend {
     pub manifest: Manifest,
     /// What it runs on.
     pub provider: ProviderReport,
+    /// The model.
+    pub engine: Arc<Engine>,
     /// The model, behind its queue.
     pub batcher: Batcher,
     /// The catalogue's vectors.
     pub index: Arc<dyn VectorIndex>,
+    /// Where both lie, to be written down when they take over.
+    pub active: Option<Active>,
 }
 
 impl Backend {
+    /// A model behind a queue, and its index.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn new(
+        engine: Arc<Engine>,
+        batch: BatchOptions,
+        metrics: Arc<Metrics>,
+        index: Arc<dyn VectorIndex>,
+    ) -> Result<Self, EngineError> {
+        Ok(Self {
+            manifest: engine.manifest().clone(),
+            provider: engine.provider().clone(),
+            batcher: Batcher::start(Arc::clone(&engine), batch, metrics)?,
+            engine,
+            index,
+            active: None,
+        })
+    }
+
     /// The transform that the model wants its images to go through.
     pub fn transform(&self) -> &Transform {
         &self.manifest.transform
+    }
+
+    /// The model's name and the beginning of its fingerprint.
+    pub fn label(&self) -> String {
+        const DIGITS: usize = 12;
+        let fingerprint = self.manifest.fingerprint();
+        format!("{}@{}", self.manifest.name, fingerprint.get(..DIGITS).unwrap_or(&fingerprint))
     }
 }
 
@@ -93,19 +203,26 @@ struct Shared {
     options: HttpOptions,
     metrics: Arc<Metrics>,
     backend: ArcSwapOption<Backend>,
+    previous: ArcSwapOption<Backend>,
+    gate: Gate,
+    jobs: Jobs,
     draining: AtomicBool,
     started: Instant,
     admission: Admission,
+    writes: Admission,
     cpu_pool: CpuPool,
     categories: CategoryCache,
     images: Option<ImageFolder>,
+    uploads: Option<Uploads>,
+    fetcher: Option<Fetcher>,
+    rates: Option<RateLimits>,
 }
 
 impl AppState {
     /// A server without a model: alive, but not ready until [`AppState::install`].
     ///
     /// # Errors
-    /// [`StateError`] if the image folder cannot be read or threads cannot be started.
+    /// [`StateError`] if a folder cannot be used or threads cannot be started.
     pub fn new(options: HttpOptions, metrics: Arc<Metrics>) -> Result<Self, StateError> {
         let images = options
             .images
@@ -118,29 +235,54 @@ impl AppState {
         let threads = options.cpu_threads.max(1);
         let cpu_pool = CpuPool::new(threads)
             .map_err(|error| StateError::Threads { threads, reason: error.to_string() })?;
+        let bodies = BodyMemory::new(options.bodies_bytes_max);
         Ok(Self(Arc::new(Shared {
-            admission: Admission::new(options.searches_max),
-            options,
-            metrics,
+            admission: Admission::new(options.searches_max, bodies.clone()),
+            writes: Admission::new(options.writes_max, bodies),
             backend: ArcSwapOption::empty(),
+            previous: ArcSwapOption::empty(),
+            gate: Gate::default(),
+            jobs: Jobs::open(options.jobs_dir.clone()).map_err(StateError::Jobs)?,
             draining: AtomicBool::new(false),
             started: Instant::now(),
-            cpu_pool,
             categories: CategoryCache::default(),
+            uploads: options.images.clone().filter(|_| options.keep_uploads).map(Uploads::new),
+            fetcher: Fetcher::new(&options.fetch).map_err(StateError::Fetch)?,
+            rates: options.rate.map(RateLimits::new),
+            options,
+            metrics,
+            cpu_pool,
             images,
         })))
     }
 
     /// Serves this model and index from now on; searches that have started finish on the previous ones.
     pub fn install(&self, backend: Backend) {
-        self.metrics().set_model(&backend.manifest.name, &backend.manifest.fingerprint(), &backend.provider);
-        self.0.backend.store(Some(Arc::new(backend)));
+        self.exchange(Arc::new(backend));
+        self.forget_previous();
+    }
+
+    /// As [`AppState::install`], and keeps the ones before for going back.
+    pub(super) fn exchange(&self, next: Arc<Backend>) {
+        self.metrics().set_model(&next.manifest.name, &next.manifest.fingerprint(), &next.provider);
+        let before = self.0.backend.swap(Some(next));
+        self.0.previous.store(before);
         self.0.categories.clear();
+    }
+
+    /// The model and index before the last exchange.
+    pub(super) fn previous(&self) -> Option<Arc<Backend>> {
+        self.0.previous.load_full()
+    }
+
+    pub(super) fn forget_previous(&self) {
+        self.0.previous.store(None);
     }
 
     /// From now on `/readyz` says no, so that a load balancer sends no more requests; those that come are still answered.
     pub fn start_draining(&self) {
         self.0.draining.store(true, Ordering::SeqCst);
+        self.0.jobs.stop();
     }
 
     /// The bounds in force.
@@ -156,6 +298,49 @@ impl AppState {
     /// The model and index that are served, or [`ApiError::NotReady`].
     pub(super) fn backend(&self) -> Result<Arc<Backend>, ApiError> {
         self.0.backend.load_full().ok_or(ApiError::NotReady)
+    }
+
+    pub(super) fn metrics_shared(&self) -> Arc<Metrics> {
+        Arc::clone(&self.0.metrics)
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        &self.0.gate
+    }
+
+    pub(super) fn jobs(&self) -> &Jobs {
+        &self.0.jobs
+    }
+
+    pub(super) fn fetcher(&self) -> Option<&Fetcher> {
+        self.0.fetcher.as_ref()
+    }
+
+    pub(super) fn rates(&self) -> Option<&RateLimits> {
+        self.0.rates.as_ref()
+    }
+
+    pub(super) fn uploads(&self) -> Option<&Uploads> {
+        self.0.uploads.as_ref()
+    }
+
+    /// Places for changes to the catalogue.
+    pub(super) fn writes(&self) -> &Admission {
+        &self.0.writes
+    }
+
+    pub(super) fn shows_pictures(&self) -> bool {
+        self.0.images.is_some()
+    }
+
+    /// Refuses a request with no parts or too many.
+    pub(super) fn check_batch(&self, name: &'static str, parts: usize) -> Result<(), ApiError> {
+        let most = self.0.options.batch_max;
+        if (1..=most).contains(&parts) {
+            return Ok(());
+        }
+        let reason = format!("{parts} {name} in one request; from 1 to {most} are allowed");
+        Err(ApiError::Unprocessable { code: "batch_size", reason })
     }
 
     pub(super) fn draining(&self) -> bool {
@@ -190,6 +375,9 @@ impl AppState {
                 items: info.items as u64,
                 tombstones: info.tombstones as u64,
                 generation: info.generation,
+                memory_bytes: info.memory_bytes,
+                disk_bytes: info.disk_bytes,
+                recall: super::stats::recall(&info),
             };
             self.metrics().set_levels(backend.batcher.queue_depth(), figures);
         }

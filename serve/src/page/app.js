@@ -1,25 +1,32 @@
-// The page: takes a picture (drop, paste, file, "more like this"), asks /v1/search, shows cards.
+// The page: takes a picture (drop, paste, camera, file) or a product of the catalogue, asks /v1/search, shows cards.
 // Nothing here builds HTML from text: every value goes through textContent or a property.
 
-const $ = (id) => document.getElementById(id);
-const STAGES = ["read", "decode", "preprocess", "embed", "search"];
-const IMAGE_BYTES_HINT = 1 << 20;
+import { $, Problem, describeServer, element, json, percent, picture, post, request } from "./api.js";
+import { clearCrop, cropText, onCrop } from "./crop.js";
 
-let picture = null; // the picture that was asked for last: { blob, name }
+const STAGES = ["read", "decode", "preprocess", "embed", "search"];
+
+let asked = null; // what to search with: { blob, name } or { item, url, name }
+let unlike = []; // counter-examples: { item, name }
+let calibrated = false;
 let running = null; // aborts the request under way
 
 // --- taking pictures ---
 
-$("file").addEventListener("change", (event) => {
-  take(event.target.files);
-  event.target.value = ""; // so that choosing the same file again is a change
-});
-document.addEventListener("paste", (event) => take(event.clipboardData?.files));
-for (const name of ["category", "k"]) {
-  $(name).addEventListener("change", () => picture && search());
+for (const id of ["file", "camera"]) {
+  $(id).addEventListener("change", (event) => {
+    take(event.target.files);
+    event.target.value = ""; // so that choosing the same file again is a change
+  });
 }
-$("retry").addEventListener("click", () => picture && search());
+document.addEventListener("paste", (event) => take(event.clipboardData?.files));
+for (const name of ["category", "k", "least", "group"]) {
+  $(name).addEventListener("change", () => asked && search());
+}
+$("least").addEventListener("input", describeLeast);
+$("retry").addEventListener("click", () => asked && search());
 $("form").addEventListener("submit", (event) => event.preventDefault());
+onCrop(() => search());
 
 let depth = 0; // dragenter and dragleave also fire for every element inside
 const carriesFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
@@ -38,50 +45,90 @@ document.addEventListener("drop", (event) => {
 
 function take(files) {
   const file = files?.[0];
-  if (file) show(file, file.name);
+  if (file) searchWith({ blob: file, name: file.name || "picture" });
 }
 
-function show(blob, name) {
-  picture = { blob, name: name || "picture" };
+/** Starts over with another picture or product. */
+function searchWith(next) {
+  asked = next;
+  unlike = [];
+  clearCrop();
   const preview = $("preview");
-  if (preview.src) URL.revokeObjectURL(preview.src);
-  preview.src = URL.createObjectURL(blob);
-  preview.alt = `Your picture: ${picture.name}`;
+  if (preview.src.startsWith("blob:")) URL.revokeObjectURL(preview.src);
+  preview.alt = `Searching with: ${next.name}`;
   preview.hidden = false;
   // The browser cannot show it; the server will say what it thinks of it.
-  preview.onerror = () => {
+  const cannotShow = () => {
     preview.hidden = true;
-    $("drop").classList.remove("filled");
+    document.body.classList.remove("shown");
   };
-  $("drop").classList.add("filled");
+  document.body.classList.add("shown");
+  $("asked-name").textContent = next.name;
+  $("cut").hidden = !next.blob; // a stored picture is searched with as a whole
+  if (next.blob) {
+    preview.onerror = cannotShow;
+    preview.src = URL.createObjectURL(next.blob);
+  } else if (next.url) {
+    picture(preview, next.url, cannotShow);
+  } else {
+    cannotShow();
+  }
   search();
 }
 
 // --- searching ---
 
+/** The search as the server takes it: JSON for a stored picture, a form for one that is sent. */
+function send(options) {
+  const least = Number($("least").value) / 100;
+  const fields = {
+    k: Number($("k").value),
+    category: $("category").value || undefined,
+    group_by: $("group").checked ? "product" : "item",
+    [calibrated ? "min_probability" : "threshold"]: least > 0 ? least : undefined,
+  };
+  const negative = unlike.map(({ item }) => ({ item_id: item }));
+  if (asked.item) return post("/v1/search", { ...fields, item_id: asked.item, negative }, options);
+  const body = new FormData();
+  for (const [name, value] of Object.entries(fields)) {
+    if (value !== undefined) body.set(name, value);
+  }
+  if (cropText()) body.set("crop", cropText());
+  if (negative.length > 0) body.set("negative", JSON.stringify(negative));
+  body.set("image", asked.blob, asked.name);
+  return json("/v1/search", { ...options, method: "POST", body });
+}
+
 async function search() {
   running?.abort();
   const mine = (running = new AbortController());
   document.body.dataset.state = "searching";
+  chips();
   waiting();
-  const body = new FormData();
-  body.set("image", picture.blob, picture.name);
-  for (const name of ["k", "category"]) {
-    if ($(name).value) body.set(name, $(name).value);
-  }
   const start = performance.now();
   try {
-    const response = await fetch("/v1/search", { method: "POST", body, signal: mine.signal });
-    const answer = await response.json().catch(() => null);
-    if (mine.signal.aborted) return;
-    if (response.ok && answer) results(answer, performance.now() - start);
-    else problem(answer ?? { title: `The server answered ${response.status}`, detail: "Its answer was not understood." });
+    const answer = await send({ signal: mine.signal });
+    if (!mine.signal.aborted) results(answer, performance.now() - start);
   } catch (error) {
-    if (error.name === "AbortError") return;
-    const size = picture.blob.size > IMAGE_BYTES_HINT ? " If the picture is very large, try a smaller one." : "";
-    problem({ title: "The server cannot be reached", detail: `Is it still running?${size}` });
+    if (error.name === "AbortError" || mine.signal.aborted) return;
+    problem(error);
     describeServer();
   }
+}
+
+/** The counter-examples, each with a way to take it back. */
+function chips() {
+  $("unlike").hidden = unlike.length === 0;
+  $("unlike-list").replaceChildren(...unlike.map((example) => {
+    const button = element("button", { text: `${example.name} ×` });
+    button.type = "button";
+    button.ariaLabel = `No longer less like ${example.name}`;
+    button.addEventListener("click", () => {
+      unlike = unlike.filter((other) => other !== example);
+      search();
+    });
+    return element("li", { children: [button] });
+  }));
 }
 
 function waiting() {
@@ -89,16 +136,13 @@ function waiting() {
   $("nothing").hidden = true;
   $("summary").textContent = "Searching…";
   if ($("cards").childElementCount > 0) return; // keep the last results in place until new ones come
-  const count = Math.min(Number($("k").value), 12);
-  $("cards").replaceChildren(...Array.from({ length: count }, () => {
-    const card = document.createElement("li");
-    card.className = "card waiting";
+  const line = () => element("div", { className: "line" });
+  $("cards").replaceChildren(...Array.from({ length: Math.min(Number($("k").value), 12) }, () => {
+    const card = element("li", {
+      className: "card waiting",
+      children: [element("div", { className: "picture" }), element("div", { className: "text", children: [line(), line()] })],
+    });
     card.ariaHidden = "true";
-    const [frame, text] = [document.createElement("div"), document.createElement("div")];
-    frame.className = "picture";
-    text.className = "text";
-    for (let i = 0; i < 2; i++) text.append(Object.assign(document.createElement("div"), { className: "line" }));
-    card.append(frame, text);
     return card;
   }));
 }
@@ -108,7 +152,7 @@ function results(answer, elapsed) {
   const found = answer.results;
   $("cards").replaceChildren(...found.map(card));
   $("nothing").hidden = found.length > 0;
-  const noun = found.length === 1 ? "product" : "products";
+  const noun = $("group").checked ? (found.length === 1 ? "product" : "products") : found.length === 1 ? "picture" : "pictures";
   $("summary").textContent = `${found.length} ${noun}, best first`;
   timings(answer.timings_ms, elapsed);
 }
@@ -117,45 +161,43 @@ function card(result) {
   const item = $("card").content.firstElementChild.cloneNode(true);
   const find = (selector) => item.querySelector(selector);
   const title = result.name ?? `Product ${result.product_id}`;
-  item.dataset.product = result.product_id;
-  item.dataset.item = result.item_id;
+  Object.assign(item.dataset, { product: result.product_id, item: result.item_id });
   const image = find("img");
   const noPicture = () => {
     image.remove();
-    find(".more").remove();
     find(".picture").classList.add("none");
   };
-  if (result.image_url) {
-    image.onerror = noPicture;
-    image.alt = title;
-    image.src = result.image_url;
-  } else noPicture();
+  image.alt = title;
+  if (result.image_url) picture(image, result.image_url, noPicture);
+  else noPicture();
   find(".rank").textContent = result.rank;
   find(".name").textContent = title;
   find(".category").textContent = result.category ?? "";
-  const percent = `${(Math.max(0, result.score) * 100).toFixed(1)} %`;
-  find("meter").value = Math.max(0, result.score);
-  find("meter").ariaLabel = `similarity ${percent}`;
-  find(".score span").textContent = percent;
-  find(".score").title = `cosine similarity ${result.score.toFixed(4)}`;
-  find(".licence").textContent = licence(result);
-  const more = find(".more");
-  if (more) {
-    more.ariaLabel = `More like ${title}`;
-    more.addEventListener("click", () => moreLike(result.image_url, title));
-  }
+  score(find, result);
+  find(".licence").textContent = [result.creator && `by ${result.creator}`, result.license].filter(Boolean).join(" · ");
+  const example = { item: result.item_id, url: result.image_url, name: title };
+  find(".more").ariaLabel = `More like ${title}`;
+  find(".more").addEventListener("click", () => {
+    searchWith(example);
+    window.scrollTo({ top: 0, behavior: "smooth" });
+  });
+  find(".less").ariaLabel = `Less like ${title}`;
+  find(".less").addEventListener("click", () => {
+    unlike = [...unlike.filter((other) => other.item !== example.item), example];
+    search();
+  });
   return item;
 }
 
-function licence({ creator, license }) {
-  return [creator && `by ${creator}`, license].filter(Boolean).join(" · ");
-}
-
-async function moreLike(url, title) {
-  const response = await fetch(url).catch(() => null);
-  if (!response?.ok) return problem({ title: "That picture cannot be fetched", detail: title });
-  show(await response.blob(), title);
-  window.scrollTo({ top: 0, behavior: "smooth" });
+/** How sure the match is, where the model can say; how similar the pictures are always. */
+function score(find, { score: similarity, match_probability: probability }) {
+  const told = probability ?? similarity;
+  const words = probability === null ? percent(similarity, 1) : `${percent(probability)} match`;
+  find("meter").value = Math.max(0, told);
+  find("meter").ariaLabel = probability === null ? `similarity ${words}` : `probability of a match ${percent(probability)}`;
+  find(".score span").textContent = words;
+  find(".score").title = `cosine similarity ${similarity.toFixed(4)}`;
+  find(".similarity").textContent = probability === null ? "" : `similarity ${percent(similarity, 1)}`;
 }
 
 // --- timings ---
@@ -166,61 +208,59 @@ function timings(ms, elapsed) {
   $("timings").hidden = false;
   $("timings-total").textContent = `${figure(ms.total)} ms on the server, ${figure(elapsed)} ms in all`;
   $("timings-bar").replaceChildren(...STAGES.map((stage, index) => {
-    const part = document.createElement("span");
-    part.className = `stage-${index}`;
+    const part = element("span", { className: `stage-${index}` });
     part.style.flex = `${Math.max(ms[stage], 0.01)} 1 0`;
     return part;
   }));
-  $("timings-list").replaceChildren(...STAGES.map((stage, index) => {
-    const line = document.createElement("li");
-    line.className = `stage-${index}`;
-    for (const text of [stage, `${figure(ms[stage])} ms`]) {
-      line.append(Object.assign(document.createElement("span"), { textContent: text }));
-    }
-    return line;
-  }));
+  $("timings-list").replaceChildren(...STAGES.map((stage, index) => element("li", {
+    className: `stage-${index}`,
+    children: [stage, `${figure(ms[stage])} ms`].map((text) => element("span", { text })),
+  })));
 }
 
 // --- problems ---
 
-function problem({ title, detail, code, request_id: id }) {
+function problem(error) {
+  const { message, detail, code } = error instanceof Problem ? error : new Problem({ detail: String(error) });
   document.body.dataset.state = "failed";
   $("cards").replaceChildren();
   $("timings").hidden = true;
   $("summary").textContent = "";
-  $("problem-title").textContent = title ?? "Something went wrong";
-  $("problem-detail").textContent = detail ?? "";
-  $("problem-code").textContent = [code, id && `request ${id}`].filter(Boolean).join(" · ");
+  $("problem-title").textContent = message;
+  $("problem-detail").textContent = detail;
+  $("problem-code").textContent = code;
   $("problem").hidden = false;
 }
 
-// --- the server's state ---
+// --- what can be chosen ---
 
-async function describeServer() {
-  const server = $("server");
-  try {
-    const response = await fetch("/v1/info");
-    const info = await response.json();
-    if (!response.ok) throw new Error(info.title);
-    server.dataset.state = "ready";
-    const products = info.index.products.toLocaleString("en");
-    $("server-text").textContent = `${products} products · ${info.model.name} · ${info.provider.active}`;
-    server.title = `Execution provider ${info.provider.active} (asked for ${info.provider.requested}): ${info.provider.reason}`;
-  } catch (error) {
-    server.dataset.state = "down";
-    $("server-text").textContent = error instanceof TypeError ? "server unreachable" : "server not ready";
-    setTimeout(describeServer, 3000);
-  }
+function describeLeast() {
+  const least = Number($("least").value);
+  const what = calibrated ? "sure match" : "similar";
+  $("least-text").textContent = least === 0 ? "everything" : `at least ${least} % ${what}`;
 }
 
 async function listCategories() {
-  const response = await fetch("/v1/categories").catch(() => null);
-  if (!response?.ok) return;
-  const { categories } = await response.json();
+  const { categories } = await json("/v1/categories");
   if (categories.length < 2) return;
   const options = categories.map(({ name, items }) => new Option(`${name} (${items.toLocaleString("en")})`, name));
   $("category").append(...options);
   $("category-option").hidden = false;
 }
 
-describeServer().then(listCategories);
+/** Comes from the catalogue: /?item=… searches with that picture. */
+async function searchFromAddress() {
+  const item = new URLSearchParams(location.search).get("item");
+  if (!item) return;
+  try {
+    const { metadata, image_url: url } = await (await request(`/v1/items/${encodeURIComponent(item)}`)).json();
+    searchWith({ item, url, name: metadata.name ?? item });
+  } catch (error) {
+    problem(error);
+  }
+}
+
+const info = await describeServer();
+calibrated = info.model.calibrated;
+describeLeast();
+await Promise.all([searchFromAddress(), listCategories().catch(() => {})]);

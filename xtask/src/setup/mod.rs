@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail};
 pub(crate) use components::Component;
 use components::Way;
 
-/// Fetch and check what cargo cannot: ONNX Runtime, pretrained weights, libtorch, furniture, cargo-deny, Chromium
+/// Fetch and check what cargo cannot: ONNX Runtime, pretrained weights, libtorch, furniture, test tools
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -1,0 +1,178 @@
+//! Who may ask: host names, keys and their scopes, and how often.
+
+use std::net::SocketAddr;
+
+use axum::{
+    extract::{ConnectInfo, MatchedPath, Request, State},
+    http::{Method, header},
+    middleware::Next,
+    response::Response,
+};
+
+use super::{ApiError, AppState, error::shortened};
+use crate::access::{KeyName, Scope};
+
+/// What a route needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Nothing: the page, the probes, the description of the API.
+    Nothing,
+    /// A key, unless the operator has opened it.
+    Metrics,
+    /// A key of this scope.
+    Scope(Scope),
+}
+
+/// What a route needs. Whatever is not listed needs the highest scope, so that a forgotten route is locked rather than open.
+pub(super) fn needs(method: &Method, route: &str) -> Needs {
+    let changes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    match route {
+        "/" | "/catalogue" | "/status" | "/livez" | "/readyz" | "/openapi.json" => Needs::Nothing,
+        _ if route.starts_with("/page/") || route == "/docs" || route.starts_with("/docs/") => Needs::Nothing,
+        "/metrics" => Needs::Metrics,
+        "/v1/search" | "/v1/search/batch" | "/v1/embeddings" => Needs::Scope(Scope::Read),
+        "/v1/items"
+        | "/v1/items/{id}"
+        | "/v1/products"
+        | "/v1/products/{id}"
+        | "/v1/jobs"
+        | "/v1/jobs/{id}"
+        | "/v1/jobs/{id}/resume"
+        | "/v1/import"
+        | "/v1/duplicates" => Needs::Scope(if changes { Scope::Write } else { Scope::Read }),
+        "/v1/categories" | "/v1/info" | "/v1/stats" | "/v1/images/{*item}" if !changes => {
+            Needs::Scope(Scope::Read)
+        }
+        _ => Needs::Scope(Scope::Admin),
+    }
+}
+
+/// The middleware: lets a request through or refuses it before anything of its body is read.
+pub(super) async fn guard(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    if state.options().local_names_only {
+        check_host(&request)?;
+    }
+    // What no route matches is answered 404 to everybody.
+    let Some(route) = request.extensions().get::<MatchedPath>() else { return Ok(next.run(request).await) };
+    let needed = match needs(request.method(), route.as_str()) {
+        Needs::Nothing => return Ok(next.run(request).await),
+        Needs::Metrics if state.options().metrics_open => return Ok(next.run(request).await),
+        Needs::Metrics => Scope::Read,
+        Needs::Scope(scope) => scope,
+    };
+    let caller = if state.options().keys.required() {
+        let (name, scope) = key(&state, &request)?;
+        if scope < needed {
+            return Err(ApiError::Forbidden { key: name.to_string(), has: scope, needs: needed });
+        }
+        name
+    } else {
+        address(&request)
+    };
+    if let Some(rates) = state.rates() {
+        rates.take(&caller).map_err(|wait| ApiError::RateLimited {
+            caller: caller.to_string(),
+            wait_seconds: wait.as_secs_f64().ceil().max(1.0) as u64,
+        })?;
+    }
+    tracing::Span::current().record("caller", &*caller);
+    Ok(next.run(request).await)
+}
+
+fn key(state: &AppState, request: &Request) -> Result<(KeyName, Scope), ApiError> {
+    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let bearer = text("authorization").and_then(|value| {
+        let (scheme, secret) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
+    });
+    let secret = bearer.or_else(|| text("x-api-key"));
+    let missing = "send an API key: `authorization: Bearer dfml_…` or `x-api-key: dfml_…`";
+    let secret = secret.ok_or(ApiError::Unauthorized { reason: missing })?;
+    state
+        .options()
+        .keys
+        .current()
+        .find(secret)
+        .ok_or(ApiError::Unauthorized { reason: "the API key is not valid" })
+}
+
+/// The client's address, for its rate limit; tests without a socket have none.
+fn address(request: &Request) -> KeyName {
+    match request.extensions().get::<ConnectInfo<SocketAddr>>() {
+        Some(ConnectInfo(address)) => address.ip().to_canonical().to_string().into(),
+        None => "local".into(),
+    }
+}
+
+/// A server without keys on this machine is open to every page in a browser on this machine, unless it insists on its own names:
+/// a page of another site that has its name resolve to 127.0.0.1 still sends that name.
+fn check_host(request: &Request) -> Result<(), ApiError> {
+    let host = request
+        .uri()
+        .host()
+        .or_else(|| request.headers().get(header::HOST).and_then(|value| value.to_str().ok()))
+        .unwrap_or("localhost");
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host
+            .rsplit_once(':')
+            .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+            .map_or(host, |(name, _)| name),
+    };
+    let is_local = name.eq_ignore_ascii_case("localhost")
+        || name.to_ascii_lowercase().ends_with(".localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+    if is_local { Ok(()) } else { Err(ApiError::Host { host: shortened(host) }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_writing_and_administering_are_apart_and_the_unknown_is_locked() {
+        let scope = |method: Method, route: &str| needs(&method, route);
+        assert_eq!(scope(Method::POST, "/v1/search"), Needs::Scope(Scope::Read));
+        assert_eq!(scope(Method::GET, "/v1/items/{id}"), Needs::Scope(Scope::Read));
+        assert_eq!(scope(Method::PUT, "/v1/items"), Needs::Scope(Scope::Write));
+        assert_eq!(scope(Method::DELETE, "/v1/jobs/{id}"), Needs::Scope(Scope::Write));
+        assert_eq!(scope(Method::GET, "/v1/models"), Needs::Scope(Scope::Admin));
+        assert_eq!(scope(Method::GET, "/v1/whatever/comes"), Needs::Scope(Scope::Admin));
+        assert_eq!(scope(Method::POST, "/v1/info"), Needs::Scope(Scope::Admin));
+        assert_eq!(scope(Method::GET, "/page/app.js"), Needs::Nothing);
+        assert_eq!(scope(Method::GET, "/metrics"), Needs::Metrics);
+    }
+
+    #[test]
+    fn only_local_names_are_answered_to() {
+        let host = |host: &str| {
+            let request = Request::builder().header(header::HOST, host).body(axum::body::Body::empty());
+            check_host(&request.expect("a request")).is_ok()
+        };
+        for local in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1:8080",
+            "127.0.0.2",
+            "[::1]:8080",
+            "[::1]",
+            "shop.localhost:1",
+        ] {
+            assert!(host(local), "{local}");
+        }
+        for other in [
+            "evil.example",
+            "localhost.evil.example:8080",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "[fe80::1]:80",
+            "",
+        ] {
+            assert!(!host(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The HTTP server beyond plain searches: one binary, so that it is linked once.
+//!
+//! - `api`: all forms of searching, embeddings.
+//! - `catalogue`: items and products, in bulk.
+//! - `images`: the Dockerfiles.
+//! - `jobs`: imports, duplicates, what a restart leaves.
+//! - `models`: exchanging the model while searches and changes go on.
+//! - `access`: keys, scopes, rates, host names, TLS, other origins.
+//! - `attack`: slow, endless, huge and broken requests; a model that is stuck.
+//! - `openapi`: the description of the API is complete and the one that is committed.
+//! - `prometheus`: Debian's own Prometheus and promtool.
+//! - `program`: the program `dfml` itself: killed while it writes, bound where it may not be.
+
+mod access;
+mod api;
+mod attack;
+mod catalogue;
+mod images;
+mod jobs;
+mod models;
+mod openapi;
+mod program;
+mod prometheus;
