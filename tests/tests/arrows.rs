@@ -1,8 +1,9 @@
-//! Which crate may reach which (ARCHITECTURE.md, "Invariants"), read from `cargo metadata`.
+//! Which crate may reach which (ARCHITECTURE.md, "Invariants"), read from `cargo metadata` and `cargo tree`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::process::Command;
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
+use cargo_metadata::{Metadata, MetadataCommand, Package};
 use dfml_tests::binaries::workspace;
 
 /// What each crate of the workspace may depend on among the others.
@@ -24,71 +25,41 @@ const NEVER: [(&str, &[&str]); 5] = [
     ("xtask", &["dfml-train", "dfml-serve", "tch", "torch-sys", "ort"]),
 ];
 
-/// The graph of the packages that are linked: normal dependencies, as they are resolved.
-struct Graph {
-    metadata: Metadata,
-    links: BTreeMap<PackageId, Vec<PackageId>>,
+fn metadata() -> Metadata {
+    MetadataCommand::new()
+        .manifest_path(workspace().join("Cargo.toml"))
+        .other_options(["--locked".to_owned(), "--offline".to_owned()])
+        .exec()
+        .expect("cargo metadata")
 }
 
-impl Graph {
-    fn read() -> Self {
-        let metadata = MetadataCommand::new()
-            .manifest_path(workspace().join("Cargo.toml"))
-            .other_options(["--locked".to_owned(), "--offline".to_owned()])
-            .exec()
-            .expect("cargo metadata");
-        let resolve = metadata.resolve.as_ref().expect("resolved dependencies");
-        let links = resolve
-            .nodes
-            .iter()
-            .map(|node| {
-                let is_normal = |dep: &&cargo_metadata::NodeDep| {
-                    dep.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal)
-                };
-                (node.id.clone(), node.deps.iter().filter(is_normal).map(|dep| dep.pkg.clone()).collect())
-            })
-            .collect();
-        Self { metadata, links }
-    }
+fn member<'m>(metadata: &'m Metadata, name: &str) -> &'m Package {
+    let found = metadata.workspace_packages().into_iter().find(|package| package.name.as_str() == name);
+    found.unwrap_or_else(|| panic!("{name} is not in the workspace"))
+}
 
-    fn name(&self, id: &PackageId) -> String {
-        self.metadata[id].name.to_string()
-    }
-
-    fn member(&self, name: &str) -> PackageId {
-        let found =
-            self.metadata.workspace_packages().into_iter().find(|package| package.name.as_str() == name);
-        found.unwrap_or_else(|| panic!("{name} is not in the workspace")).id.clone()
-    }
-
-    /// Names of everything that a crate of the workspace links, with the way there.
-    fn reached_from(&self, name: &str) -> BTreeMap<String, String> {
-        let start = self.member(name);
-        let mut seen = BTreeSet::from([start.clone()]);
-        let mut ways = BTreeMap::new();
-        let mut open = vec![(start, name.to_owned())];
-        while let Some((id, way)) = open.pop() {
-            for next in &self.links[&id] {
-                if seen.insert(next.clone()) {
-                    let way = format!("{way} -> {}", self.name(next));
-                    ways.insert(self.name(next), way.clone());
-                    open.push((next.clone(), way));
-                }
-            }
-        }
-        ways
-    }
+/// Names of everything that a crate of the workspace links when it is built by itself: what other crates of the workspace
+/// switch on in a dependency that both have is not its own.
+fn linked(name: &str) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--package", name, "--edges", "normal"])
+        .args(["--prefix", "none", "--format", "{p}"])
+        .current_dir(workspace())
+        .output()
+        .expect("cargo tree starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
+    text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
 #[test]
 fn the_workspace_is_what_the_architecture_says() {
-    let graph = Graph::read();
+    let metadata = metadata();
     let members: BTreeSet<String> =
-        graph.metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
+        metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
     assert_eq!(members, ARROWS.iter().map(|(name, _)| (*name).to_owned()).collect());
     for (name, allowed) in ARROWS {
-        let package = &graph.metadata[&graph.member(name)];
-        for dependency in &package.dependencies {
+        for dependency in &member(&metadata, name).dependencies {
             let other = dependency.name.as_str();
             // A crate may use its own kind in tests; among the workspace's crates the arrows hold for tests as well.
             assert!(
@@ -101,34 +72,34 @@ fn the_workspace_is_what_the_architecture_says() {
 
 #[test]
 fn nothing_reaches_what_it_must_not() {
-    let graph = Graph::read();
     for (name, forbidden) in NEVER {
-        let reached = graph.reached_from(name);
+        let linked = linked(name);
         for other in forbidden {
-            assert!(!reached.contains_key(*other), "{name} must not reach {other}: {}", reached[*other]);
+            assert!(
+                !linked.contains(*other),
+                "{name} must not reach {other}: cargo tree -p {name} -e normal -i {other}"
+            );
         }
     }
 }
 
 #[test]
-fn the_graph_sees_what_is_linked() {
-    // Would the two tests above notice anything? These links are known to be there.
-    let graph = Graph::read();
-    assert!(graph.reached_from("dfml-train").contains_key("torch-sys"));
-    assert!(graph.reached_from("dfml-serve").contains_key("ort-sys"));
-    assert!(graph.reached_from("dfml-index").contains_key("redb"));
+fn the_list_has_what_is_linked() {
+    // Would the tests here notice anything? These links are known to be there.
+    for (name, other) in [("dfml-train", "torch-sys"), ("dfml-serve", "ort-sys"), ("dfml-index", "redb")] {
+        assert!(linked(name).contains(other), "{name} links {other}");
+    }
 }
 
 #[test]
 fn building_without_naming_a_crate_needs_no_libtorch() {
-    let graph = Graph::read();
+    let metadata = metadata();
     let default: BTreeSet<String> =
-        graph.metadata.workspace_default_members.iter().map(|id| graph.name(id)).collect();
+        metadata.workspace_default_members.iter().map(|id| metadata[id].name.to_string()).collect();
     let without_train: BTreeSet<String> =
         ARROWS.iter().map(|(name, _)| (*name).to_owned()).filter(|name| name != "dfml-train").collect();
     assert_eq!(default, without_train);
     for name in &default {
-        let reached = graph.reached_from(name);
-        assert!(!reached.contains_key("torch-sys"), "{}", reached["torch-sys"]);
+        assert!(!linked(name).contains("torch-sys"), "cargo tree -p {name} -e normal -i torch-sys");
     }
 }

@@ -41,6 +41,8 @@ impl KeySource {
 pub struct KeyStore {
     ring: Arc<ArcSwap<KeyRing>>,
     source: Arc<KeySource>,
+    /// The file's version when the store was opened, so that what changes before [`KeyStore::follow`] starts is not missed.
+    opened: Option<Version>,
 }
 
 impl KeyStore {
@@ -49,8 +51,10 @@ impl KeyStore {
     /// # Errors
     /// [`KeyError`] names the file, or the key's place in the variable.
     pub fn open(source: KeySource) -> Result<Self, KeyError> {
+        // Before the file is read: a change in between is then read twice instead of never.
+        let opened = source.file.as_deref().and_then(version);
         let ring = Arc::new(ArcSwap::from_pointee(source.read()?));
-        Ok(Self { ring, source: Arc::new(source) })
+        Ok(Self { ring, source: Arc::new(source), opened })
     }
 
     /// The valid keys.
@@ -78,7 +82,7 @@ impl KeyStore {
     /// Follows the key file until the future is dropped. Does nothing without a file.
     pub async fn follow(self) {
         let Some(path) = self.source.file.clone() else { return };
-        let mut seen = version(&path);
+        let mut seen = self.opened;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let now = version(&path);
@@ -94,8 +98,10 @@ impl KeyStore {
     }
 }
 
-/// Changes when the file does.
-fn version(path: &Path) -> Option<(SystemTime, u64)> {
+/// Time of the last change and length of a file: changes when the file does.
+type Version = (SystemTime, u64);
+
+fn version(path: &Path) -> Option<Version> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
 }
