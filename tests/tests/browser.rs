@@ -161,3 +161,95 @@ async fn what_went_wrong_is_said_and_can_be_got_over() {
     let problem = shown().await;
     assert!(problem.contains("The server cannot be reached"), "{problem}");
 }
+
+/// Two products side by side, as PNG: exact pixels, so that each half alone is its product.
+fn side_by_side(left: u64, right: u64) -> Vec<u8> {
+    let (left, right) = (pictures::view(left, 0), pictures::view(right, 0));
+    let mut both = image::RgbImage::new(left.width() + right.width(), left.height());
+    image::imageops::replace(&mut both, &left, 0, 0);
+    image::imageops::replace(&mut both, &right, i64::from(left.width()), 0);
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    both.write_to(&mut bytes, image::ImageFormat::Png).expect("encoding into memory");
+    bytes.into_inner()
+}
+
+/// Draws from one point of the window to another with the mouse.
+async fn draw(browser: &Browser, from: (f64, f64), to: (f64, f64)) {
+    let steps = [
+        ("mousePressed", from),
+        ("mouseMoved", ((from.0 + to.0) / 2.0, (from.1 + to.1) / 2.0)),
+        ("mouseMoved", to),
+        ("mouseReleased", to),
+    ];
+    for (kind, (x, y)) in steps {
+        let event = json!({ "type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1 });
+        browser.devtools("Input.dispatchMouseEvent", event).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_the_picture_is_searched_with() {
+    let (_shop, _running, browser) = page().await;
+    browser.run(DROP, file("both.png", "image/png", &side_by_side(2, 9))).await;
+    browser.wait_until("the results", ANSWERED).await;
+
+    let place = r##"
+        const image = document.getElementById("preview");
+        image.scrollIntoView();
+        const frame = image.getBoundingClientRect();
+        const scale = Math.min(frame.width / image.naturalWidth, frame.height / image.naturalHeight);
+        const [width, height] = [image.naturalWidth * scale, image.naturalHeight * scale];
+        return [frame.left + (frame.width - width) / 2, frame.top + (frame.height - height) / 2, width, height];"##;
+    let place: Vec<f64> = serde_json::from_value(browser.run(place, Vec::new()).await).expect("four numbers");
+    let [left, top, width, height] = place[..] else { panic!("four numbers: {place:?}") };
+    for (half, product) in [(0.5, "9"), (0.0, "2")] {
+        let from = left + half * width;
+        draw(&browser, (from + 1.0, top + 1.0), (from + width / 2.0 - 1.0, top + height - 1.0)).await;
+        let found = format!(
+            r##"return document.body.dataset.state === "answered" && document.querySelector("#cards .card").dataset.product === "{product}""##
+        );
+        browser.wait_until("the product inside the box", &found).await;
+    }
+    screenshot(&browser, "crop.png").await;
+    let label = browser.run(r##"return document.getElementById("crop-box").ariaLabel"##, Vec::new()).await;
+    assert!(label.as_str().is_some_and(|text| text.contains("% wide")), "{label}");
+
+    browser.run(r##"document.getElementById("whole").click()"##, Vec::new()).await;
+    browser.wait_until("no box", r##"return document.getElementById("crop-box").hidden"##).await;
+    assert_eq!(browser.console().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_catalogue_leads_to_a_search() {
+    let (_shop, _running, browser) = open("/catalogue").await;
+    browser.emulate(390, 844, "light").await;
+    browser
+        .wait_until("every product", r##"return document.querySelectorAll("#cards .card").length === 12"##)
+        .await;
+    screenshot(&browser, "catalogue-390.png").await;
+    browser
+        .run(r##"document.querySelector('#cards .card[data-product="4"] .open').click()"##, Vec::new())
+        .await;
+    browser
+        .wait_until(
+            "its pictures",
+            r##"return document.querySelectorAll("#product-items .card").length === 3"##,
+        )
+        .await;
+    browser.run(r##"document.querySelector("#product-items .more").click()"##, Vec::new()).await;
+    browser.wait_until("the results", ANSWERED).await;
+    assert_eq!(browser.run(FIRST, Vec::new()).await["product"], "4");
+    assert_eq!(browser.console().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_page_says_how_the_server_is() {
+    let (_shop, running, browser) = open("/status").await;
+    let says = |text: &str| format!(r##"return document.getElementById("verdict").innerText === "{text}""##);
+    browser.wait_until("the verdict", &says("All is well")).await;
+    let index = browser.run(r##"return document.getElementById("index").innerText"##, Vec::new()).await;
+    assert!(index.as_str().is_some_and(|text| text.contains("12") && text.contains("36")), "{index}");
+    screenshot(&browser, "status.png").await;
+    running.stop();
+    browser.wait_until("the bad news", r##"return document.body.dataset.status === "down""##).await;
+}
