@@ -5,6 +5,7 @@ use utoipa::{
     openapi::{
         ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder,
         path::{Operation, PathItem},
+        schema::{AdditionalProperties, Schema},
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
@@ -60,6 +61,10 @@ pub(super) fn base() -> OpenApi {
 
 /// Adds what is the same everywhere: problems, and the scope that each operation needs.
 pub(super) fn complete(mut api: OpenApi) -> OpenApi {
+    let schemas = api.components.get_or_insert_default().schemas.get_mut("Filter");
+    if let Some(filter) = schemas {
+        close(filter);
+    }
     for (path, item) in &mut api.paths.paths {
         for (method, operation) in operations(item) {
             for range in ["4XX", "5XX"] {
@@ -80,6 +85,19 @@ pub(super) fn complete(mut api: OpenApi) -> OpenApi {
         }
     }
     api
+}
+
+/// Says of the variants of an enum, and of their fields, that they have no others: `deny_unknown_fields` does, and utoipa
+/// passes it on for structs alone.
+fn close(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::T(Schema::OneOf(variants)) => variants.items.iter_mut().for_each(close),
+        RefOr::T(Schema::Object(object)) if !object.properties.is_empty() => {
+            object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+            object.properties.values_mut().for_each(close);
+        }
+        _ => {}
+    }
 }
 
 fn problem() -> Response {

@@ -27,7 +27,7 @@ use upload::Ask;
 /// Searches of one batch that are worked on at the same time.
 const BATCH_CONCURRENCY: usize = 4;
 
-/// A search as a form, for the documentation: the fields of [`SearchBody`] as text beside the file.
+/// A search as a form, for the documentation: the fields of [`SearchBody`] as text beside the file. A form has no null.
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "describes a form that is read field by field")]
 pub(super) struct SearchForm {
@@ -35,37 +35,52 @@ pub(super) struct SearchForm {
     #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
     image: Vec<u8>,
     /// How many results.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, nullable = false)]
     k: Option<usize>,
     /// How many of the best results to leave out.
+    #[schema(nullable = false)]
     offset: Option<usize>,
     /// Only items of this category.
+    #[schema(nullable = false)]
     category: Option<String>,
     /// A filter, as JSON.
+    #[schema(nullable = false)]
     filter: Option<String>,
     /// Least cosine similarity.
+    #[schema(nullable = false)]
     threshold: Option<f32>,
     /// Least probability that a result shows the query's product.
+    #[schema(nullable = false)]
     min_probability: Option<f32>,
     /// Compare with every item.
+    #[schema(nullable = false)]
     exact: Option<bool>,
     /// Effort of a graph search.
+    #[schema(nullable = false)]
     effort: Option<usize>,
     /// One result per product or per picture.
+    #[schema(nullable = false)]
     group_by: Option<GroupBy>,
     /// `left,top,width,height` as shares of the upright picture.
+    #[schema(nullable = false)]
     crop: Option<String>,
     /// Search with a stored picture.
+    #[schema(nullable = false)]
     item_id: Option<String>,
     /// Search with a stored product.
+    #[schema(nullable = false)]
     product_id: Option<String>,
     /// More examples, as JSON.
+    #[schema(nullable = false)]
     positive: Option<String>,
     /// Counter-examples, as JSON.
+    #[schema(nullable = false)]
     negative: Option<String>,
     /// Also return embeddings.
+    #[schema(nullable = false)]
     include_vectors: Option<bool>,
     /// Leave the examples out of the results.
+    #[schema(nullable = false)]
     exclude_examples: Option<bool>,
 }
 
