@@ -188,7 +188,7 @@ fn on_a_full_disk(command: &Command, bytes: u64) -> Command {
 fn a_full_disk_loses_no_checkpoint() {
     let place = place(10);
     let settings =
-        ["run.select_on=last", "run.evaluate_before=false", "optimizer.epochs=40", "run.checkpoint_steps=1"];
+        ["run.select_on=last", "run.evaluate_before=false", "optimizer.epochs=12", "run.checkpoint_steps=1"];
     let run = place.root.join("run");
     let stopped = interrupt(&mut place.fit(&run, &settings), &run);
     assert_eq!(stopped.status.code(), Some(130));
