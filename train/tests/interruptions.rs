@@ -108,8 +108,9 @@ fn interrupt(command: &mut Command, out: &Path) -> Output {
     while checkpoints(out).is_empty() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert!(Command::new("kill").arg("-INT").arg(process.id().to_string()).status().unwrap().success());
-    process.wait_with_output().unwrap()
+    let told = Command::new("kill").arg("-INT").arg(process.id().to_string()).status();
+    assert!(told.expect("kill runs").success());
+    process.wait_with_output().expect("a child")
 }
 
 #[test]
