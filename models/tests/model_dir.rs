@@ -7,7 +7,7 @@ use std::path::Path;
 use common::{golden_vits, with_prefix};
 use dfml_models::{
     Architecture, ExportError, ExportRequest, Lineage, Manifest, ManifestError, Parity, Reference, RgbImage8,
-    TensorMap, Transform, sha256_file, write_model_dir,
+    TensorMap, Transform, Vit, sha256_file, write_model_dir,
 };
 
 fn lineage() -> Lineage {
@@ -33,27 +33,41 @@ fn reference(side: u32, dim: usize) -> Reference {
 }
 
 /// A tiny ViT, written from its factorised weights.
-fn request<'a>(architecture: &Architecture, weights: &'a TensorMap) -> ExportRequest<'a> {
+fn request<'a>(net: &Vit, weights: &'a TensorMap) -> ExportRequest<'a> {
     ExportRequest {
         name: "tiny".to_owned(),
-        architecture: architecture.clone(),
+        architecture: Architecture::Vit(net.clone()),
         weights,
-        transform: Transform::imagenet(40, 32),
+        transform: Transform::imagenet(side(net) + 8, side(net)),
         lineage: lineage(),
-        reference: Some(reference(32, 48)),
+        reference: Some(reference(side(net), net.dim)),
     }
 }
 
-fn tiny() -> (Architecture, TensorMap) {
-    let (architecture, golden) = golden_vits().swap_remove(0);
-    let mut weights = with_prefix(&golden, "factorized.");
-    weights.extend(with_prefix(&golden, "gate."));
-    (architecture, weights)
+/// Side in pixels of the images that the network takes.
+fn side(net: &Vit) -> u32 {
+    net.image_size.try_into().expect("a small image")
 }
 
-fn written(dir: &Path) -> Manifest {
-    let (architecture, weights) = tiny();
-    write_model_dir(dir, &request(&architecture, &weights)).unwrap_or_else(|error| panic!("{error}"))
+/// The first network of which there are reference numbers, whatever its size, and those numbers.
+fn golden() -> (Vit, TensorMap) {
+    match golden_vits().swap_remove(0) {
+        (Architecture::Vit(net), golden) => (net, golden),
+        (other, _) => panic!("{other:?} is no transformer"),
+    }
+}
+
+fn tiny() -> (Vit, TensorMap) {
+    let (net, golden) = golden();
+    let mut weights = with_prefix(&golden, "factorized.");
+    weights.extend(with_prefix(&golden, "gate."));
+    (net, weights)
+}
+
+fn written(dir: &Path) -> (Vit, Manifest) {
+    let (net, weights) = tiny();
+    let manifest = write_model_dir(dir, &request(&net, &weights)).unwrap_or_else(|error| panic!("{error}"));
+    (net, manifest)
 }
 
 /// Replaces text in the manifest.
@@ -68,11 +82,11 @@ fn edit(dir: &Path, from: &str, to: &str) {
 fn a_model_directory_reads_back_as_it_was_written() {
     let work = tempfile::tempdir().unwrap();
     let dir = work.path().join("deep/model");
-    let mut manifest = written(&dir);
+    let (net, mut manifest) = written(&dir);
     assert_eq!(Manifest::load(&dir).unwrap(), manifest);
-    assert_eq!(manifest.load_reference(&dir).unwrap(), Some(reference(32, 48)));
+    assert_eq!(manifest.load_reference(&dir).unwrap(), Some(reference(side(&net), net.dim)));
     assert_eq!(manifest.files.model.sha256, sha256_file(manifest.model_path(&dir)).unwrap());
-    assert_eq!(manifest.embedding_dim, 48);
+    assert_eq!(manifest.embedding_dim, net.dim);
 
     manifest.parity = Some(Parity {
         images: 2,
@@ -90,23 +104,23 @@ fn a_model_directory_reads_back_as_it_was_written() {
 #[test]
 fn dense_and_factorised_weights_make_nearly_the_same_file() {
     let work = tempfile::tempdir().unwrap();
-    let (architecture, golden) = golden_vits().swap_remove(0);
+    let (net, golden) = golden();
     let (dense, factorized) = (with_prefix(&golden, "dense."), with_prefix(&golden, "factorized."));
     let [a, b] = [("a", &dense), ("b", &factorized)].map(|(name, weights)| {
         let dir = work.path().join(name);
-        let manifest = write_model_dir(&dir, &request(&architecture, weights)).unwrap();
+        let manifest = write_model_dir(&dir, &request(&net, weights)).unwrap();
         std::fs::read(manifest.model_path(&dir)).unwrap()
     });
     assert_eq!(a.len(), b.len());
-    // Only the biases that the conversion divides by 3 may differ, and only in their last bits.
+    // Only the two biases of a block that the conversion divides by K may differ, and only in their last bits.
     let different = a.iter().zip(&b).filter(|(x, y)| x != y).count();
-    assert!(different < 2 * 3 * 48, "{different} bytes differ");
+    assert!(different < 2 * net.depth * net.dim, "{different} bytes differ");
 }
 
 #[test]
 fn a_changed_file_is_named_with_both_hashes() {
     let work = tempfile::tempdir().unwrap();
-    let manifest = written(work.path());
+    let (_, manifest) = written(work.path());
     let path = manifest.model_path(work.path());
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
@@ -130,22 +144,32 @@ fn a_changed_file_is_named_with_both_hashes() {
 
 #[test]
 fn what_the_manifest_may_not_say_is_refused_by_name() {
-    let cases = [
+    let net = golden().0;
+    let (dim, heads, short) = (net.dim, net.heads, side(&net) + 8);
+    // One more than the dimensions divides no such number.
+    let odd = dim + 1;
+    let number = |key: &str, value: usize| format!("\"{key}\": {value}");
+    let replaced =
+        |key: &str, from: usize, to: usize, word: String| (number(key, from), number(key, to), word);
+    let plain = [
         ("\"format_version\": 1", "\"format_version\": 2", "version 2 is not supported"),
         ("\"format_version\": 1", "\"format_version\": \"1\"", "not supported"),
         ("\"format_version\"", "\"version\"", "no format_version"),
         ("\"name\": \"tiny\"", "\"name\": \"tiny\", \"color\": 3", "color"),
-        ("\"heads\": 6", "\"heads\": 6, \"tails\": 6", "tails"),
-        ("\"heads\": 6", "\"heads\": 5", "heads (5) does not divide dim (48)"),
+        ("\"heads\": ", "\"tails\": 6, \"heads\": ", "tails"),
         ("\"family\": \"vit\"", "\"family\": \"perceptron\"", "perceptron"),
-        ("\"embedding_dim\": 48", "\"embedding_dim\": 64", "embedding_dim is 64"),
-        ("\"resize_short\": 40", "\"resize_short\": 0", "resize_short is 0"),
         ("\"name\": \"model.onnx\"", "\"name\": \"../model.onnx\"", "not a plain file name"),
         ("\"name\": \"model.onnx\"", "\"name\": \"/etc/passwd\"", "not a plain file name"),
         ("\"seed\": 7", "\"seed\": -7", "line "),
         ("{", "", "manifest.json"),
     ];
-    for (from, to, word) in cases {
+    let plain = plain.map(|(from, to, word)| (from.to_owned(), to.to_owned(), word.to_owned()));
+    let of_sizes = [
+        replaced("heads", heads, odd, format!("heads ({odd}) does not divide dim ({dim})")),
+        replaced("embedding_dim", dim, odd, format!("embedding_dim is {odd}")),
+        replaced("resize_short", short as usize, 0, "resize_short is 0".to_owned()),
+    ];
+    for (from, to, word) in plain.iter().chain(&of_sizes) {
         let work = tempfile::tempdir().unwrap();
         written(work.path());
         edit(work.path(), from, to);
@@ -160,7 +184,7 @@ fn what_the_manifest_may_not_say_is_refused_by_name() {
 #[test]
 fn the_fingerprint_follows_the_function_and_nothing_else() {
     let work = tempfile::tempdir().unwrap();
-    let manifest = written(work.path());
+    let (_, manifest) = written(work.path());
     let fingerprint = manifest.fingerprint();
     assert_eq!(fingerprint.len(), 64);
     let renamed = Manifest { name: "other".to_owned(), ..manifest.clone() };
@@ -176,24 +200,27 @@ fn the_fingerprint_follows_the_function_and_nothing_else() {
 #[test]
 fn sizes_that_do_not_fit_are_refused_before_anything_is_written() {
     let work = tempfile::tempdir().unwrap();
-    let (architecture, weights) = tiny();
-    let good = request(&architecture, &weights);
+    let (net, weights) = tiny();
+    let (size, dim) = (side(&net), net.dim);
+    let good = request(&net, &weights);
     let dir = work.path().join("model");
     let fails = |request: ExportRequest<'_>| {
         let error = write_model_dir(&dir, &request).unwrap_err();
         assert!(!dir.exists());
         error
     };
-    let error = fails(ExportRequest { transform: Transform::imagenet(40, 40), ..good.clone() });
-    assert!(matches!(error, ExportError::InputSize { .. }) && error.to_string().contains("32x32"), "{error}");
-    let error = fails(ExportRequest { reference: Some(reference(31, 48)), ..good.clone() });
+    let error = fails(ExportRequest { transform: Transform::imagenet(size + 8, size + 8), ..good.clone() });
+    let named = error.to_string().contains(&format!("{size}x{size}"));
+    assert!(matches!(error, ExportError::InputSize { .. }) && named, "{error}");
+    let error = fails(ExportRequest { reference: Some(reference(size - 1, dim)), ..good.clone() });
     assert!(matches!(error, ExportError::ReferenceSize { .. }), "{error}");
-    let error = fails(ExportRequest { reference: Some(reference(32, 47)), ..good.clone() });
+    let error = fails(ExportRequest { reference: Some(reference(size, dim - 1)), ..good.clone() });
     assert!(matches!(error, ExportError::ReferenceSize { .. }), "{error}");
     let mut incomplete = weights.clone();
-    incomplete.remove("blocks.1.mlp2.fc1.bias");
+    let removed = format!("blocks.{}.mlp2.fc1.bias", net.depth - 1);
+    incomplete.remove(&removed);
     let error = fails(ExportRequest { weights: &incomplete, ..good });
-    assert!(error.to_string().contains("blocks.1.mlp2.fc1.bias"), "{error}");
+    assert!(error.to_string().contains(&removed), "{error}");
 }
 
 #[test]

@@ -1,17 +1,19 @@
 //! Cheaper forms of a network against what they stand for: the official implementation's routed embeddings, networks that
 //! hold a single sub-block, and the full network within the rounding of 16 and 8 bits.
 
+#[path = "../../models/tests/common/mod.rs"]
+mod golden;
 mod support;
 
 use std::path::Path;
 
 use dfml_models::{
     Architecture, EfficientNetLite, ExportRequest, FileHash, Manifest, Tensor, TensorMap, Transform, Vit,
-    load_weights,
     onnx::{Network, Ranges, VariantError},
     write_model_dir,
 };
 use dfml_serve::engine::{Engine, Library, Provider, RangeObserver};
+use golden::{golden_vits, with_prefix};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use support::{jpeg, lineage, load};
@@ -170,25 +172,11 @@ fn original_size(architecture: &Architecture) -> u64 {
 /// The official network's routed embeddings, router by router and token by token.
 #[test]
 fn routed_transformers_agree_with_the_official_implementation() {
-    for (name, image_size, patch_size, depth, distilled) in
-        [("deit_distilled", 32, 8, 3, true), ("vit_plain", 48, 16, 2, false)]
-    {
-        let golden = load_weights(support::golden(&format!("{name}.safetensors"))).expect("golden numbers");
-        let net = Vit {
-            image_size,
-            patch_size,
-            dim: 48,
-            depth,
-            heads: 6,
-            mlp_hidden: 192,
-            distilled,
-            sub_blocks: 3,
-            ..tiny()
-        };
-        let architecture = Architecture::Vit(net);
+    for (architecture, golden) in golden_vits() {
+        let Architecture::Vit(net) = &architecture else { panic!("{architecture:?} is no transformer") };
         let mut weights = with_prefix(&golden, "factorized.");
         let dir = tempfile::tempdir().expect("folder");
-        let side = image_size as u32;
+        let side = net.image_size as u32;
         export(dir.path(), &architecture, &weights, Transform::imagenet(side, side));
         assert!(matches!(
             network(dir.path()).to_routed(&architecture, &weights),
@@ -199,15 +187,10 @@ fn routed_transformers_agree_with_the_official_implementation() {
         let engine = with_network(dir.path(), &routed);
         let (images, expected) = (&golden["input.x"], &golden["train.m2"]);
         let found = engine.embed_pixels(&images.data, images.shape[0]).expect("computed");
-        let expected: Vec<Vec<f32>> = expected.data.chunks_exact(48).map(<[f32]>::to_vec).collect();
+        let expected: Vec<Vec<f32>> = expected.data.chunks_exact(net.dim).map(<[f32]>::to_vec).collect();
         let lowest = lowest(&found, &expected);
-        assert!(lowest > 0.999_99, "{name}: cosine {lowest}");
+        assert!(lowest > 0.999_99, "{net:?}: cosine {lowest}");
     }
-}
-
-fn with_prefix(tensors: &TensorMap, prefix: &str) -> TensorMap {
-    let tensors = tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
-    tensors.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect()
 }
 
 /// Dense weights whose block `prefix` is its sub-block `k` alone.

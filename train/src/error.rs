@@ -110,7 +110,7 @@ pub enum TrainError {
         value: f64,
         /// 1-based epoch.
         epoch: usize,
-        /// 1-based step within the epoch.
+        /// 1-based optimiser step, over all epochs.
         step: usize,
         /// The batch's image files.
         files: Vec<String>,

@@ -3,7 +3,7 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use support::{fail, fit, json, sop, succeed, write_weights};
@@ -100,19 +100,25 @@ fn a_run_that_is_killed_in_an_epoch_goes_on_to_the_same_weights_bit_for_bit() {
     assert!(before == bits(&killed, "checkpoint.safetensors"));
 }
 
+/// Starts a run, and ends it by Ctrl-C as soon as it has a checkpoint.
+#[cfg(unix)]
+fn interrupt(command: &mut Command, out: &Path) -> Output {
+    let process = command.stderr(Stdio::piped()).spawn().expect("starts");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while checkpoints(out).is_empty() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let told = Command::new("kill").arg("-INT").arg(process.id().to_string()).status();
+    assert!(told.expect("kill runs").success());
+    process.wait_with_output().expect("a child")
+}
+
 #[test]
 #[cfg(unix)]
 fn ctrl_c_ends_a_run_with_a_checkpoint_and_exit_code_130() {
     let place = place(20);
     let out = place.root.join("run");
-    let settings = ["optimizer.epochs=1000", "run.checkpoint_steps=1"];
-    let process = place.fit(&out, &settings).stderr(Stdio::piped()).spawn().expect("starts");
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while checkpoints(&out).is_empty() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    assert!(Command::new("kill").arg("-INT").arg(process.id().to_string()).status().unwrap().success());
-    let output = process.wait_with_output().unwrap();
+    let output = interrupt(&mut place.fit(&out, &["optimizer.epochs=1000", "run.checkpoint_steps=1"]), &out);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{text}");
     assert!(text.contains("stopped; go on with --resume"), "{text}");
@@ -168,34 +174,44 @@ fn a_class_with_one_image_is_only_a_warning() {
     assert!(text.contains("1 of 10 training classes have a single image"), "{text}");
 }
 
-/// The shell's limit on the size of files stands for a full disk: a write fails in the middle.
+/// Runs `command` where no file may grow to `bytes`: a write fails in the middle, as on a full disk.
+#[cfg(unix)]
+fn on_a_full_disk(command: &Command, bytes: u64) -> Command {
+    // In blocks of 512 bytes; SIGXFSZ is ignored, so that the write itself fails.
+    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", bytes / 512 - 8);
+    let mut limited = Command::new("sh");
+    limited.arg("-c").arg(script).arg(command.get_program()).args(command.get_args());
+    limited
+}
+
 #[test]
 #[cfg(unix)]
 fn a_full_disk_loses_no_checkpoint() {
     let place = place(10);
-    let out = place.root.join("run");
-    let settings = ["run.select_on=last", "run.evaluate_before=false"];
-    succeed(place.fit(&out, &settings).args(["--set", "optimizer.epochs=1"]));
-    let first = checkpoints(&out);
-    let size = std::fs::metadata(out.join("checkpoints").join(&first[0])).unwrap().len();
+    let settings =
+        ["run.select_on=last", "run.evaluate_before=false", "optimizer.epochs=12", "run.checkpoint_steps=1"];
+    let run = place.root.join("run");
+    let stopped = interrupt(&mut place.fit(&run, &settings), &run);
+    assert_eq!(stopped.status.code(), Some(130));
+    let files = |out: &Path| -> Vec<(PathBuf, Vec<u8>)> {
+        let entries = std::fs::read_dir(out.join("checkpoints")).unwrap();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    };
+    let kept = files(&run);
+    let size = kept[0].1.len() as u64;
+    let refused = |text: &str| {
+        let named = text.contains("cannot write") && text.contains("step-");
+        assert!(named && text.contains("File too large"), "{text}");
+    };
 
-    let other = place.root.join("full");
-    let command = place.fit(&other, &settings);
-    // In blocks of 512 bytes, a little less than a checkpoint; SIGXFSZ is ignored, so that the write itself fails.
-    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", size / 512 - 8);
-    let mut limited = Command::new("sh");
-    limited.arg("-c").arg(script).arg(command.get_program()).args(command.get_args());
-    let text = fail(&mut limited);
-    assert!(
-        text.contains("cannot write") && text.contains("step-") && text.contains("File too large"),
-        "{text}"
-    );
-    let left: Vec<_> = std::fs::read_dir(other.join("checkpoints")).unwrap().collect();
-    assert!(left.is_empty(), "no half checkpoint under any name: {left:?}");
+    refused(&fail(&mut on_a_full_disk(place.fit(&run, &settings).arg("--resume"), size)));
+    assert!(kept == files(&run), "the older checkpoints are as they were, and no half one is beside them");
+    let text = succeed(place.fit(&run, &settings).arg("--resume"));
+    assert!(text.contains("going on after step "), "{text}");
 
-    // With an older checkpoint there, it is what the run goes on from.
-    let folder = other.join("checkpoints");
-    let text = succeed(place.fit(&other, &settings).arg("--resume"));
-    assert!(!text.contains("going on"), "there was nothing to go on from: {text}");
-    assert!(std::fs::read_dir(folder).unwrap().count() > 0);
+    let first = place.root.join("first");
+    refused(&fail(&mut on_a_full_disk(&place.fit(&first, &settings), size)));
+    assert!(files(&first).is_empty(), "no half checkpoint under any name");
 }

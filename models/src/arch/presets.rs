@@ -106,6 +106,7 @@ mod tests {
             ("vit_base_patch16_224", 86_567_656 - classifier(768, 1)),
             ("resnet50", 25_557_032 - classifier(2048, 1)),
             ("efficientnet_lite0", 4_652_008 - classifier(1280, 1)),
+            ("efficientnet_lite1", 5_416_680 - classifier(1280, 1)),
             ("efficientnet_lite2", 6_092_072 - classifier(1280, 1)),
         ] {
             let tensors = preset(name).unwrap().architecture.dense_tensors();

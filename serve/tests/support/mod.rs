@@ -130,11 +130,3 @@ pub(crate) fn write_catalogue(dir: &Path, classes: u32) -> PathBuf {
     std::fs::write(&path, list).expect("list");
     path
 }
-
-/// A file of `$DFML_GOLDEN_DIR`, by default the workspace's `tests/golden`.
-pub(crate) fn golden(name: &str) -> PathBuf {
-    match std::env::var_os("DFML_GOLDEN_DIR") {
-        Some(dir) => PathBuf::from(dir).join(name),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name),
-    }
-}

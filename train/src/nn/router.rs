@@ -14,7 +14,7 @@ pub(super) struct Routing {
 impl Routing {
     /// Routes `input` `[rows, features]` by the bias-free linear `weight` `[K, features]`: softmax and arg-max.
     pub(super) fn new(input: &Tensor, weight: &Tensor) -> Self {
-        let soft = input.matmul(&weight.transpose(0, 1)).softmax(-1, Kind::Float);
+        let soft = input.matmul(&weight.transpose(0, 1)).softmax(-1, None);
         let choice = tch::no_grad(|| soft.argmax(-1, false));
         Self { soft, choice }
     }

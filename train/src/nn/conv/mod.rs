@@ -9,7 +9,7 @@ mod routed;
 mod tests;
 
 use dfml_models::{Architecture, EfficientNetLite, Inventory, ResNet, TensorMap, to_dense};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use self::block::{Activation, Block};
 use self::conv_bn::{ConvBn, Fused, Loader, Statistics};
@@ -158,9 +158,9 @@ impl Network for ConvNetwork {
             full = next;
         }
         let gap = if gaps.is_empty() {
-            Tensor::zeros([0i64; 0], (Kind::Float, pixels.device()))
+            Tensor::zeros([0i64; 0], (pixels.kind(), pixels.device()))
         } else {
-            Tensor::stack(&gaps, 0).sum(Kind::Float) * self.options.gap_weight
+            Tensor::stack(&gaps, 0).sum(None) * self.options.gap_weight
         };
         let (full, head) = self.layers.pooled(&full, statistics);
         let routed = self.layers.pooled_with(&routed, head.as_ref());

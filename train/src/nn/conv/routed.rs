@@ -1,6 +1,6 @@
 //! The routed stream through one block: the form that saves work, the official form, and evaluation.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::block::{Block, FusedBlock};
 use crate::nn::Effort;
@@ -48,7 +48,7 @@ pub(super) fn fast(
     let output = block.finish(x, added, fused);
 
     let gap = match full {
-        None => Tensor::zeros([0i64; 0], (Kind::Float, x.device())),
+        None => Tensor::zeros([0i64; 0], (x.kind(), x.device())),
         Some(full) => {
             let (value, direction) = tch::no_grad(|| gap_and_direction(block, &output.detach(), full));
             let upstream = tch::no_grad(|| {
@@ -57,7 +57,7 @@ pub(super) fn fast(
             });
             // The router sees its input as a constant.
             let soft = Routing::new(&pooled.detach(), gate).soft;
-            value + without_value(&(soft * upstream).sum(Kind::Float))
+            value + without_value(&(soft * upstream).sum(None))
         }
     };
     RoutedBlock { output, gap, choice: routing.choice }
@@ -110,13 +110,13 @@ fn every_sub_block(
 /// The gap between the streams after a block, and its gradient with respect to the sum over sub-blocks.
 fn gap_and_direction(block: &Block, routed: &Tensor, full: &Tensor) -> (Tensor, Tensor) {
     let apart = routed - full;
-    let distance = (apart.square().sum_dim_intlist(1i64, true, Kind::Float) + TINY).sqrt();
+    let distance = (apart.square().sum_dim_intlist(1i64, true, None) + TINY).sqrt();
     let positions = (distance.size()[2] * distance.size()[3]) as f64;
     let mut direction = apart / (&distance * positions);
     if block.activate_sum {
         direction *= routed.greater(0.0);
     }
-    (distance.sum(Kind::Float) / positions, direction)
+    (distance.sum(None) / positions, direction)
 }
 
 /// The official computation: every sub-block with autograd, times its gate.
@@ -133,14 +133,14 @@ pub(super) fn masked(
     let parts: Vec<Tensor> = (0..block.sub_blocks).map(|k| block.sub_block(&shared, k, fused)).collect();
     let output = block.finish(x, mask(&parts, &routing.gate()), fused);
     let gap = match full {
-        None => Tensor::zeros([0i64; 0], (Kind::Float, x.device())),
+        None => Tensor::zeros([0i64; 0], (x.kind(), x.device())),
         Some(full) => {
             let constants: Vec<Tensor> = parts.iter().map(Tensor::detach).collect();
             let gate = Routing::new(&pooled.detach(), gate).gate();
             let branch = tch::no_grad(|| block.branch(&x.detach(), fused));
             let apart = block.finish_on(branch, mask(&constants, &gate)) - full.detach();
-            let distance = (apart.square().sum_dim_intlist(1i64, false, Kind::Float) + TINY).sqrt();
-            distance.mean_dim([1i64, 2].as_slice(), false, Kind::Float).sum(Kind::Float)
+            let distance = (apart.square().sum_dim_intlist(1i64, false, None) + TINY).sqrt();
+            distance.mean_dim([1i64, 2].as_slice(), false, None).sum(None)
         }
     };
     RoutedBlock { output, gap, choice: routing.choice }

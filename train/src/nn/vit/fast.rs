@@ -6,7 +6,7 @@
 //! gradients are linear in what is known as soon as the streams are (a unit vector per token), so they are worked out
 //! on the spot from the forward pass's own activations, and enter the graph as constants.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::layer::{Gates, Layer, SubMlp};
 use super::packed::{Packed, full_block, full_block_first};
@@ -145,7 +145,7 @@ fn mlp_gap(layer: &Layer, groups: &Groups, soft: &Tensor, output: &Tensor, targe
         (gap.value, upstream, gradients)
     });
     let terms: Vec<Tensor> = gradients.iter().map(|(gradient, parameter)| dot(gradient, parameter)).collect();
-    let linear = Tensor::stack(&terms, 0).sum(Kind::Float) + (soft * upstream).sum(Kind::Float);
+    let linear = Tensor::stack(&terms, 0).sum(None) + (soft * upstream).sum(None);
     value + without_value(&linear)
 }
 
@@ -244,8 +244,8 @@ struct Gap {
 impl Gap {
     fn new(routed: &Tensor, full: &Tensor) -> Self {
         let apart = routed - full;
-        let distance = apart.square().sum_dim_intlist(1i64, true, Kind::Float).sqrt();
-        Self { value: distance.sum(Kind::Float), direction: apart / distance.clamp_min(TINY) }
+        let distance = apart.square().sum_dim_intlist(1i64, true, None).sqrt();
+        Self { value: distance.sum(None), direction: apart / distance.clamp_min(TINY) }
     }
 }
 
@@ -260,5 +260,5 @@ fn dot(a: &Tensor, b: &Tensor) -> Tensor {
 }
 
 fn zero(like: &Tensor) -> Tensor {
-    Tensor::zeros([0i64; 0], (Kind::Float, like.device()))
+    Tensor::zeros([0i64; 0], (like.kind(), like.device()))
 }

@@ -1,7 +1,7 @@
 //! The official computation: every sub-block with autograd, then masked by the router. The reference that the fast
 //! form is held against; also what its speed is measured against.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::layer::{Gates, Layer, SubAttention};
 use super::{LayerGap, LayerOutput};
@@ -56,7 +56,7 @@ fn attend(sub: &SubAttention, heads: i64, x: &Tensor) -> Tensor {
     let head = width / heads;
     let qkv = sub.qkv.forward(x).reshape([batch, tokens, 3, heads, head]).permute([2, 0, 3, 1, 4]);
     let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
-    let weights = (q.matmul(&k.transpose(-2, -1)) * (head as f64).powf(-0.5)).softmax(-1, Kind::Float);
+    let weights = (q.matmul(&k.transpose(-2, -1)) * (head as f64).powf(-0.5)).softmax(-1, None);
     sub.proj.forward(&weights.matmul(&v).transpose(1, 2).reshape([batch, tokens, width]))
 }
 
@@ -77,6 +77,6 @@ fn mask(outputs: &[Tensor], gate: &Tensor) -> Tensor {
 
 /// L2 distance of each token to the full stream's, which is held constant, summed over batch and tokens.
 fn gap(routed: &Tensor, full: &Tensor) -> Tensor {
-    let distance = (routed - full.detach()).square().sum_dim_intlist(2i64, false, Kind::Float).sqrt();
-    distance.sum(Kind::Float)
+    let distance = (routed - full.detach()).square().sum_dim_intlist(2i64, false, None).sqrt();
+    distance.sum(None)
 }

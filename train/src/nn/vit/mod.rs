@@ -10,7 +10,7 @@ mod masked;
 mod packed;
 
 use dfml_models::{Architecture, TensorMap, Vit, to_factorized};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use self::fast::Wanted;
 use self::layer::{Layer, Loader, Norm};
@@ -196,7 +196,7 @@ impl VitNetwork {
     /// token by itself, so the others can be left out or absent.
     fn read(&self, stream: &Tensor) -> Tensor {
         let tokens = self.norm.forward(&stream.narrow(1, 0, self.prefix.len() as i64));
-        tokens.mean_dim(1i64, false, Kind::Float)
+        tokens.mean_dim(1i64, false, None)
     }
 }
 
@@ -205,9 +205,9 @@ impl Network for VitNetwork {
         let streams = self.forward_streams(pixels);
         let gaps: Vec<Tensor> = streams.gaps.iter().map(|gap| &gap.attention + &gap.mlp).collect();
         let gap = if gaps.is_empty() {
-            Tensor::zeros([0i64; 0], (Kind::Float, pixels.device()))
+            Tensor::zeros([0i64; 0], (pixels.kind(), pixels.device()))
         } else {
-            Tensor::stack(&gaps, 0).sum(Kind::Float) * self.options.gap_weight
+            Tensor::stack(&gaps, 0).sum(None) * self.options.gap_weight
         };
         TrainOutput { full: streams.full, routed: streams.routed, gap, routes: streams.routes }
     }
