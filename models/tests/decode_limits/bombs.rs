@@ -2,7 +2,7 @@
 
 use image::{DynamicImage, ImageFormat};
 
-use crate::files::encoded;
+use crate::files::{data, encoded};
 
 /// Name, file, and the kind of error that it must give.
 pub(crate) fn all() -> Vec<(&'static str, Vec<u8>, &'static str)> {
@@ -14,6 +14,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("GIF of 65,535 x 65,535", gif_of(u16::MAX, u16::MAX, 1), "too_many_pixels"),
         ("GIF with a frame larger than its screen", gif_of(8, 8, u16::MAX), "too_much_memory"),
         ("WebP of 100,000 frames", webp(100_000), "too_many_frames"),
+        ("WebP that announces 16 MB of pixels", webp_with_large_partition(), "truncated"),
         ("BMP of 50,000 x 50,000", bmp(50_000, 50_000), "too_many_pixels"),
         ("TIFF of 60,000 x 60,000", tiff(60_000, 60_000, 1), "too_many_pixels"),
         ("TIFF of a billion strips", tiff(8, 8, 1_000_000_000), "too_much_memory"),
@@ -112,6 +113,14 @@ fn webp(frames: u32) -> Vec<u8> {
         body.extend(b"ANMF\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
     }
     [b"RIFF".as_slice(), &(body.len() as u32).to_le_bytes(), &body].concat()
+}
+
+/// The first of the partitions after the header is as long as three bytes can say.
+fn webp_with_large_partition() -> Vec<u8> {
+    let mut file = std::fs::read(data("partitions.webp")).expect("a test image");
+    let header = u32::from_le_bytes([file[20], file[21], file[22], 0]) >> 5;
+    file[30 + header as usize..][..3].fill(0xFF);
+    file
 }
 
 fn bmp(width: i32, height: i32) -> Vec<u8> {

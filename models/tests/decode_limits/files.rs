@@ -1,21 +1,25 @@
 //! Good files of every format.
 
 use std::io::Cursor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 
+/// Path of a test image.
+pub(crate) fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/images").join(name)
+}
+
 /// Named files, small ones, of every format and kind of JPEG.
 pub(crate) fn small() -> Vec<(&'static str, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/images");
     let mut files = Vec::new();
     for name in ["progressive.jpg", "gray.jpg", "cmyk.jpg", "restarts.jpg", "orientation6.jpg", "picture.png"]
     {
-        files.push((name, std::fs::read(folder.join(name)).expect("a test image")));
+        files.push((name, std::fs::read(data(name)).expect("a test image")));
     }
     let image = pattern(40, 30);
     files.push(("lossless WebP", encoded(&image, ImageFormat::WebP)));
-    files.push(("lossy WebP", std::fs::read(folder.join("lossy.webp")).expect("a test image")));
+    files.push(("lossy WebP", std::fs::read(data("lossy.webp")).expect("a test image")));
     files.push(("animated GIF", crate::bombs::gif(3)));
     files.push(("GIF", encoded(&image.to_rgba8().into(), ImageFormat::Gif)));
     files.push(("BMP", encoded(&image, ImageFormat::Bmp)));

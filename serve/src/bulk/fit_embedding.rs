@@ -79,7 +79,7 @@ pub fn pooled_features<P: AsRef<Path> + Sync>(
     };
     write_model_dir(dir.path(), &request)?;
     let engine = Engine::load(dir.path(), options)?;
-    let bulk = BulkOptions { workers: Some(options.thread_count()), ..BulkOptions::default() };
+    let bulk = BulkOptions::of(&engine, options.thread_count());
 
     let mut found: Vec<Option<Vec<f32>>> = vec![None; paths.len()];
     embed_files(&engine, paths, &bulk, |position, result| {

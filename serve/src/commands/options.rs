@@ -50,8 +50,9 @@ impl EngineArgs {
     ) -> anyhow::Result<(Engine, BulkOptions)> {
         self.apply(settings);
         let options = settings.engine_options().for_throughput();
-        let bulk = BulkOptions { workers: Some(options.thread_count()), ..BulkOptions::default() };
-        Ok((load(model, &options)?, bulk))
+        let engine = load(model, &options)?;
+        let bulk = BulkOptions::of(&engine, options.thread_count());
+        Ok((engine, bulk))
     }
 }
 

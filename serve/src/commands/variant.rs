@@ -233,7 +233,7 @@ impl Measured<'_> {
     }
 
     fn embed(&self, engine: &Engine, lists: &[(PathBuf, SopList)]) -> anyhow::Result<Option<Vec<Embedded>>> {
-        let bulk = BulkOptions { workers: Some(self.threads), ..BulkOptions::default() };
+        let bulk = BulkOptions::of(engine, self.threads);
         let embedder = Embedder { engine, bulk, interrupt: self.interrupt.clone() };
         lists.iter().map(|(path, list)| embedder.embed(path, list)).collect()
     }

@@ -70,6 +70,7 @@ pub struct Engine {
     sessions: Pool<Session>,
     /// Batches are filled up to a power of two, because every new size is compiled anew.
     pads_batches: bool,
+    is_on_gpu: bool,
     cosine_min: f64,
     decode_limits: DecodeLimits,
 }
@@ -124,6 +125,7 @@ impl Engine {
                 probe_images_per_second: 0.0,
             },
             pads_batches: opened.active.compiles_shapes(),
+            is_on_gpu: opened.active.is_gpu(),
             cosine_min: opened.active.cosine_min().min(manifest.reference_cosine_min()),
             manifest,
             sessions: Pool::new(opened.sessions),
@@ -160,6 +162,11 @@ impl Engine {
     /// The bounds on images that are decoded.
     pub fn decode_limits(&self) -> &DecodeLimits {
         &self.decode_limits
+    }
+
+    /// Whether a GPU computes.
+    pub fn is_on_gpu(&self) -> bool {
+        self.is_on_gpu
     }
 
     /// How many batches can be computed at the same time.

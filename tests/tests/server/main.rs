@@ -9,7 +9,7 @@
 //! - `attack`: slow, endless, huge and broken requests; a model that is stuck.
 //! - `openapi`: the description of the API is complete and the one that is committed.
 //! - `prometheus`: Debian's own Prometheus and promtool.
-//! - `program`: the program `dfml` itself: killed while it writes, bound where it may not be.
+//! - `program`: the program `dfml` itself: killed while it writes, bound where it may not be, without its GPU.
 
 mod access;
 mod api;

@@ -1,4 +1,4 @@
-//! The program itself: killed while it writes, and bound where it may not be.
+//! The program itself: killed while it writes, bound where it may not be, on a machine without the GPU that it is to use.
 
 use std::{
     collections::BTreeMap,
@@ -26,17 +26,11 @@ struct Server {
 
 impl Server {
     fn start(shop: &Shop, store: &Path) -> Self {
-        let mut process = Command::new(binaries::dfml())
-            .arg("serve")
-            .arg("--model")
-            .arg(shop.model())
-            .arg("--catalogue")
-            .arg(store)
-            .args(["--bind", "127.0.0.1:0", "--threads", "1"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("dfml starts");
+        Self::run(serve(shop, store).stderr(Stdio::null()))
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("dfml starts");
         let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
         let line = lines.find(|line| line.contains("listens on")).expect("it says where it listens");
         std::thread::spawn(move || lines.for_each(drop));
@@ -56,6 +50,13 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn serve(shop: &Shop, store: &Path) -> Command {
+    let mut command = Command::new(binaries::dfml());
+    command.args(["serve", "--bind", "127.0.0.1:0", "--threads", "1", "--model"]);
+    command.arg(shop.model()).arg("--catalogue").arg(store);
+    command
 }
 
 /// Waits until it is ready, and checks that it says no until then.
@@ -145,6 +146,35 @@ async fn check(server: &Server, acknowledged: &BTreeMap<String, Option<u64>>) {
             None => assert_eq!(answer.status(), 404, "the deletion of {id} was acknowledged"),
         }
     }
+}
+
+/// Asked for a GPU on a machine without one, it says so wherever one looks, or refuses if it has to have one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_that_is_not_there_is_never_missed_in_silence() {
+    let shop = Shop::open();
+    let store = shop.store();
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let server = Server::run(
+        serve(&shop, &store).args(["--provider", "cuda"]).stderr(log.reopen().expect("the same file")),
+    );
+    wait_until_ready(&server).await;
+    let answer = client::fetch(format!("{}/v1/info", server.address)).await.expect("an answer");
+    let provider = answer.json::<Value>().await.expect("JSON")["provider"].take();
+    drop(server);
+    if provider["active"] == "cuda" {
+        return; // There is a GPU.
+    }
+    assert_eq!((&provider["requested"], &provider["active"]), (&"cuda".into(), &"cpu".into()));
+    let reason = provider["reason"].as_str().expect("text");
+    assert!(reason.contains("cuda failed: "), "{reason}");
+    let log = std::fs::read_to_string(log.path()).expect("text");
+    assert!(log.lines().any(|line| line.contains("WARN") && line.contains("cuda")), "no warning: {log}");
+
+    let output =
+        serve(&shop, &store).args(["--provider", "cuda", "--require-gpu"]).output().expect("dfml starts");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("GPU is required") && told.contains(reason), "{told}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod jpeg_segments;
 mod other;
 mod tiff_directory;
 mod to_rgb8;
+mod webp;
 
 use image::ImageFormat;
 

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
 use super::error::corrupt;
-use super::{DecodeError, DecodeLimits, Picture, RgbImage8, frames, tiff_directory, to_rgb8};
+use super::{DecodeError, DecodeLimits, Picture, RgbImage8, frames, tiff_directory, to_rgb8, webp};
 
 pub(super) fn decode(
     bytes: &[u8],
@@ -25,9 +25,6 @@ pub(super) fn decode(
     }
     let lists = if format == ImageFormat::Tiff { tiff_directory::memory(bytes).unwrap_or(0) } else { 0 };
     limits.memory_after(lists, name)?;
-    if format == ImageFormat::WebP && is_cut_off(bytes) {
-        return Err(DecodeError::Truncated { format: name });
-    }
     let failed = |error| failure(name, limits, error);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     // While the header is read. A quarter, because buffers that grow are copied, and the limit is on what they hold.
@@ -40,7 +37,7 @@ pub(super) fn decode(
     }
     let colour = decoder.color_type();
     let pixels = u64::from(width) * u64::from(height);
-    let held_back = if format == ImageFormat::WebP { WEBP_HELD_BACK * webp_pixels(bytes, 12) } else { 0 };
+    let held_back = if format == ImageFormat::WebP { webp::memory(bytes)? } else { 0 };
     let buffers = pixels * (u64::from(colour.bytes_per_pixel()) + grown(colour)) + held_back;
     let taken = buffers.saturating_add(lists).saturating_add(ROWS * u64::from(width) + TABLES);
     decoder.set_limits(allocation(limits.memory_after(taken, name)?)).map_err(failed)?;
@@ -57,12 +54,6 @@ pub(super) fn decode(
 const ROWS: u64 = 64;
 const TABLES: u64 = 512 << 10;
 
-/// Whether a WebP file is shorter than it says: its decoder takes missing bytes for zeros.
-fn is_cut_off(bytes: &[u8]) -> bool {
-    let announced = bytes.get(4..8).and_then(|length| length.first_chunk());
-    announced.is_some_and(|length| (bytes.len() as u64) < 8 + u64::from(u32::from_le_bytes(*length)))
-}
-
 fn allocation(max_alloc: u64) -> image::Limits {
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(max_alloc);
@@ -72,40 +63,6 @@ fn allocation(max_alloc: u64) -> image::Limits {
 /// Bytes per pixel of the buffer that a conversion to RGB needs beside the decoded one.
 fn grown(colour: ColorType) -> u64 {
     if colour.bytes_per_pixel() < 3 { 3 } else { 0 }
-}
-
-/// Bytes per pixel that the WebP decoder takes without asking for leave: it holds planes, and an image of the transparency.
-const WEBP_HELD_BACK: u64 = 14;
-
-/// Pixels of the largest image in a WebP file, from the chunk at `start`: a frame may claim to be larger than the picture.
-fn webp_pixels(bytes: &[u8], start: usize) -> u64 {
-    let (mut at, mut largest) = (start, 0);
-    while let Some(([a, b, c, d], length)) = chunk_head(bytes, at) {
-        let body = bytes.get(at + 8..).unwrap_or_default();
-        let side = |at: usize, shift: u32| {
-            let four = body
-                .get(at..)
-                .and_then(|rest| rest.first_chunk())
-                .map_or(0, |four| u32::from_le_bytes(*four));
-            u64::from(four >> shift & 0x3FFF)
-        };
-        largest = largest.max(match &[a, b, c, d] {
-            // Planes are made of blocks of 16 x 16.
-            b"VP8 " => side(6, 0).next_multiple_of(16) * side(6, 16).next_multiple_of(16),
-            b"VP8L" => (side(1, 0) + 1) * (side(1, 14) + 1),
-            // An animation's frame is a picture within a chunk; the decoder looks at the first.
-            b"ANMF" if start == 12 => webp_pixels(bytes, at + 24),
-            _ => 0,
-        });
-        at = at.saturating_add(8).saturating_add(length.next_multiple_of(2));
-    }
-    largest
-}
-
-fn chunk_head(bytes: &[u8], at: usize) -> Option<([u8; 4], usize)> {
-    let head = bytes.get(at..at.checked_add(8)?)?;
-    let length = u32::from_le_bytes(*head.last_chunk()?);
-    Some((*head.first_chunk()?, usize::try_from(length).ok()?))
 }
 
 fn failure(format: &'static str, limits: &DecodeLimits, error: ImageError) -> DecodeError {

@@ -7,6 +7,7 @@ turned result shows.
 import io
 
 import numpy as np
+import webp
 from PIL import Image
 
 y, x = np.mgrid[0:32, 0:48] / np.array([31.0, 47.0])[:, None, None]
@@ -40,3 +41,8 @@ for orientation in range(1, 9):
     stored.save(f"orientation{orientation}.jpg", quality=92, exif=exif, subsampling=0)
 picture.save("picture.png", optimize=True)
 picture.save("lossy.webp", quality=80)
+# Eight partitions, the 19th number of libwebp's settings, which neither Pillow nor the package webp has a name for.
+config = webp.WebPConfig.new(quality=60, method=2)
+webp.ffi.cast("int *", config.ptr)[18] = 3
+with open("partitions.webp", "wb") as file:
+    file.write(webp.WebPPicture.from_pil(picture.resize((32, 144))).encode(config).buffer())

@@ -38,9 +38,9 @@ pub(super) struct Args {
     /// Rounds; the median counts.
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// Images per run of the network.
-    #[arg(long, value_name = "N", default_value_t = BulkOptions::default().batch)]
-    batch: usize,
+    /// Images per run of the network; as the bulk commands have it if not given.
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
     /// The Python that has Pillow and ONNX Runtime; that of `cargo xtask setup --with peers` if not given.
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
@@ -71,7 +71,7 @@ pub(in crate::commands) fn run(args: Args, mut settings: Settings) -> anyhow::Re
         None => pretrained(made.path())?,
     };
     let (engine, bulk) = args.engine.load_bulk(&model, &mut settings)?;
-    let bulk = BulkOptions { batch: args.batch.max(1), ..bulk };
+    let bulk = BulkOptions { batch: args.batch.unwrap_or(bulk.batch).max(1), ..bulk };
     let workers = bulk.workers.unwrap_or(1);
     let peer = match args.python() {
         Some(python) => Some(Peer::start(&python, Path::new(SCRIPT), &model, &files, (bulk.batch, workers))?),
