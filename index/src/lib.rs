@@ -23,6 +23,7 @@
 //!
 //! Beside it: [`sop`] reads list files of images, [`metrics`] judges embeddings by retrieval and clustering.
 
+mod block;
 mod embedded;
 mod error;
 mod filter;
