@@ -47,5 +47,5 @@ pub use info::{GraphInfo, IndexInfo, RecallEstimate, SearchMode};
 pub use item::{Item, Patch, ProductSummary};
 pub use request::{Example, Hit, SearchRequest};
 pub use store::{SalvageReport, StoreFacts, StoreReader, VerifyReport};
-pub use tuning::Tuning;
+pub use tuning::{GraphBuilder, Tuning};
 pub use vector_index::VectorIndex;

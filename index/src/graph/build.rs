@@ -14,8 +14,8 @@ use std::{
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rayon::prelude::*;
 
-use super::{END, Graph, Layer, Scratch, Sketches, Walk, prune, reach};
-use crate::{block::Block, memory::Rows};
+use super::{END, Graph, Layer, Scratch, Sketches, Walk, hnsw_rs, prune, reach};
+use crate::{GraphBuilder, block::Block, memory::Rows};
 
 /// A batch is this part of the points that are in already, within bounds.
 const BATCH_PART: usize = 32;
@@ -23,7 +23,7 @@ const BATCH_MAX: usize = 512;
 /// Most layers above the lowest.
 const UPPER_MAX: usize = 16;
 /// Order of insertion: shuffled, because catalogues come sorted and the first points shape the graph.
-const SEED: u64 = 0x6466_6d6c;
+pub(super) const SEED: u64 = 0x6466_6d6c;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -38,6 +38,8 @@ pub(crate) struct BuildOptions {
     pub(crate) effort: usize,
     /// Threads.
     pub(crate) threads: usize,
+    /// What inserts the points.
+    pub(crate) builder: GraphBuilder,
 }
 
 /// A graph over all slots; `None` if there are none, or if it was told to stop.
@@ -46,10 +48,20 @@ pub(crate) fn build(rows: &Rows, options: &BuildOptions, stop: &AtomicBool) -> O
         return None;
     }
     match rayon::ThreadPoolBuilder::new().num_threads(options.threads).build() {
-        Ok(pool) => pool.install(|| Build { rows, options, stop }.run()),
+        Ok(pool) => pool.install(|| finished(rows, options, stop)),
         // Without threads of its own it shares those of the program.
-        Err(_) => Build { rows, options, stop }.run(),
+        Err(_) => finished(rows, options, stop),
     }
+}
+
+fn finished(rows: &Rows, options: &BuildOptions, stop: &AtomicBool) -> Option<Graph> {
+    let mut graph = match options.builder {
+        GraphBuilder::Batches => Build { rows, options, stop }.run()?,
+        GraphBuilder::HnswRs => hnsw_rs::build(rows, options, stop)?,
+    };
+    prune::diversify(&mut graph, rows);
+    reach::connect(&mut graph, rows);
+    Some(graph)
 }
 
 struct Build<'a> {
@@ -76,8 +88,6 @@ impl Build<'_> {
         }
         let mut graph = graph.widened(self.options.links * 2);
         self.insert(&mut graph, &last, members.len())?;
-        prune::diversify(&mut graph, self.rows);
-        reach::connect(&mut graph, self.rows);
         Some(graph)
     }
 
@@ -158,7 +168,7 @@ impl Build<'_> {
 }
 
 impl Graph {
-    fn without_links(nodes: usize, width: usize) -> Self {
+    pub(super) fn without_links(nodes: usize, width: usize) -> Self {
         Self {
             nodes,
             width,

@@ -4,6 +4,7 @@
 //! slots are searched one by one, dead ones are walked over, until the next generation has its own graph.
 
 mod build;
+mod hnsw_rs;
 mod prune;
 mod reach;
 mod sketch;
