@@ -23,6 +23,7 @@
 //!
 //! Beside it: [`sop`] reads list files of images, [`metrics`] judges embeddings by retrieval and clustering.
 
+mod block;
 mod embedded;
 mod error;
 mod filter;
@@ -46,5 +47,5 @@ pub use info::{GraphInfo, IndexInfo, RecallEstimate, SearchMode};
 pub use item::{Item, Patch, ProductSummary};
 pub use request::{Example, Hit, SearchRequest};
 pub use store::{SalvageReport, StoreFacts, StoreReader, VerifyReport};
-pub use tuning::Tuning;
+pub use tuning::{GraphBuilder, Tuning};
 pub use vector_index::VectorIndex;

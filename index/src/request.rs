@@ -145,11 +145,18 @@ pub(crate) fn length(vector: &[f32], dim: usize) -> Result<f32, String> {
     if vector.len() != dim {
         return Err(format!("its vector has {} values; this index holds vectors of {dim}", vector.len()));
     }
-    if let Some(position) = vector.iter().position(|value| !value.is_finite()) {
+    // In doubles nothing overflows, and small values count. Several sums, so that additions need not wait for each other.
+    let mut sums = [0f64; 8];
+    for values in vector.chunks(sums.len()) {
+        sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += f64::from(value) * f64::from(value));
+    }
+    let squares: f64 = sums.iter().sum();
+    if !squares.is_finite()
+        && let Some(position) = vector.iter().position(|value| !value.is_finite())
+    {
         return Err(format!("value {position} of its vector is {}", vector[position]));
     }
-    // In doubles nothing overflows, and small values count.
-    Ok(vector.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt() as f32)
+    Ok(squares.sqrt() as f32)
 }
 
 /// One answer to a search.

@@ -1,9 +1,17 @@
 //! Made-up vectors that resemble embeddings of a product catalogue, for benchmarks and tests.
 //!
 //! Neither uniform noise, in which nothing is near anything, nor a few tight balls, in which any search is easy: categories
-//! hold products and products hold images, each scattered around the one above, and the values spread out unevenly (value
-//! `j` in proportion to `1 / sqrt(1 + j)`), as the components of trained embeddings do. Queries are further images of
-//! products that are in the set.
+//! hold products and products hold images, each scattered around the one above, and the values spread out unevenly, as the
+//! components of trained embeddings do. Queries are further images of products that are in the set.
+//!
+//! How far they scatter and how fast the values fall off was chosen to match embeddings of 14,964 real pictures (EfficientNet-Lite0
+//! on ImageNet, 384 values; furniture and Caltech-101), 1,000 of them as queries:
+//!
+//! | | real | made up, as many |
+//! |---|---|---|
+//! | dimensions that carry the variance: (sum of eigenvalues)² / sum of their squares | 86 | 81 |
+//! | cosine of the nearest, 10th, 100th neighbour (median) | 0.73, 0.54, 0.36 | 0.74, 0.49, 0.41 |
+//! | recall@10 of hnswlib, M = 16, at ef 10, 25, 50 | 0.948, 0.991, 0.998 | 0.941, 0.991, 1.000 |
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -11,8 +19,10 @@ use rayon::prelude::*;
 
 /// How far products are from the centre of their category, and images from that of their product; the centres of
 /// categories are 1 from the origin.
-const PRODUCT_SPREAD: f32 = 0.8;
-const IMAGE_SPREAD: f32 = 0.55;
+const PRODUCT_SPREAD: f32 = 1.0;
+const IMAGE_SPREAD: f32 = 0.9;
+/// Value `j` spreads out in proportion to `(1 + j)` to minus this.
+const FALL: f32 = 0.33;
 /// Images of a product on average; Stanford Online Products has 5.3.
 const IMAGES_PER_PRODUCT: usize = 5;
 /// Products of a category on average.
@@ -35,7 +45,7 @@ pub struct Clustered {
 pub fn clustered(count: usize, queries: usize, dim: usize, seed: u64) -> Clustered {
     let products = count.div_ceil(IMAGES_PER_PRODUCT).max(1);
     let categories = products.div_ceil(PRODUCTS_PER_CATEGORY).max(2);
-    let spread: Vec<f32> = (0..dim).map(|at| 1.0 / (1.0 + at as f32).sqrt()).collect();
+    let spread: Vec<f32> = (0..dim).map(|at| (1.0 + at as f32).powf(-FALL)).collect();
     let length = spread.iter().map(|value| value * value).sum::<f32>().sqrt();
     let spread: Vec<f32> = spread.iter().map(|value| value / length).collect();
     let noise = |kind: u64, number: u64| Normal::new(seed, kind, number);

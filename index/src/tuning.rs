@@ -4,6 +4,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::IndexError;
 
+/// What inserts the points of a graph. The graphs are searched in the same way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GraphBuilder {
+    /// Our own: in batches, on all the threads that it is given; the same graph whatever their number.
+    #[default]
+    Batches,
+    /// The crate `hnsw_rs`, one point at a time on one thread: the well-known algorithm to compare with.
+    HnswRs,
+}
+
 /// Settings of an embedded index. None of them changes what is stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -14,6 +25,8 @@ pub struct Tuning {
     pub links: usize,
     /// Candidates looked at for each item when the graph is built (`ef_construction`), 16..=2000.
     pub build_effort: usize,
+    /// What builds the graph.
+    pub builder: GraphBuilder,
     /// Threads that build the graph; half of the processors if not given.
     pub build_threads: Option<usize>,
     /// Effort (`ef`) that graph searches start with.
@@ -32,6 +45,7 @@ impl Default for Tuning {
             exact_up_to: 100_000,
             links: 16,
             build_effort: 128,
+            builder: GraphBuilder::default(),
             build_threads: None,
             effort: 64,
             recall_floor: Some(0.99),

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use dfml_index::{
-    EmbeddedIndex, IndexError, Item, OpenOptions, SearchRequest, Tuning, VectorIndex, synthetic::clustered,
+    EmbeddedIndex, IndexError, Item, OpenOptions, SearchRequest, StoreReader, Tuning, VectorIndex,
+    synthetic::clustered,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -176,4 +177,32 @@ fn a_damaged_snapshot_is_built_again() {
             }
         }
     }
+}
+
+#[test]
+fn a_store_that_has_lost_everything_is_not_taken_for_a_new_one() {
+    let original = TempDir::new().expect("a folder");
+    make(original.path());
+    let refused = |folder: &Path, what: &str| match EmbeddedIndex::open(folder, options()) {
+        Err(IndexError::Damaged { .. }) => {}
+        Err(other) => panic!("{what}: {other}"),
+        Ok(index) => panic!("{what}: opened with {} items", index.count()),
+    };
+    for with_snapshot in [true, false] {
+        let folder = copy_folder(original.path());
+        if !with_snapshot {
+            fs::remove_file(folder.path().join(SNAPSHOT)).expect("removes");
+        }
+        fs::write(folder.path().join(STORE), []).expect("writes");
+        refused(folder.path(), "an empty file");
+        assert!(StoreReader::open(folder.path()).is_err());
+        assert!(EmbeddedIndex::shrink(folder.path()).is_err());
+    }
+    let folder = copy_folder(original.path());
+    fs::remove_file(folder.path().join(STORE)).expect("removes");
+    refused(folder.path(), "no file, but a graph");
+    // What an interrupted creation leaves behind is in nobody's way.
+    let fresh = TempDir::new().expect("a folder");
+    fs::write(fresh.path().join("catalogue.redb.partial"), [1, 2, 3]).expect("writes");
+    assert_eq!(EmbeddedIndex::open(fresh.path(), options()).expect("opens").count(), 0);
 }

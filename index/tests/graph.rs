@@ -8,7 +8,8 @@ use std::{
 };
 
 use dfml_index::{
-    EmbeddedIndex, Filter, Hit, Item, OpenOptions, SearchMode, SearchRequest, Tuning, VectorIndex,
+    EmbeddedIndex, Filter, GraphBuilder, Hit, Item, OpenOptions, SearchMode, SearchRequest, Tuning,
+    VectorIndex,
     synthetic::{Clustered, clustered},
 };
 use rand::{RngExt, SeedableRng};
@@ -107,6 +108,20 @@ fn finds_nearly_all_of_the_nearest() {
         let products: HashSet<&str> = hits.iter().map(|hit| hit.product_id.as_str()).collect();
         assert_eq!(products.len(), 10);
     }
+}
+
+#[test]
+fn a_graph_of_the_other_builder_is_searched_as_well() {
+    let (folder, set) = (TempDir::new().expect("a folder"), set());
+    let tuning =
+        Tuning { exact_up_to: 1000, builder: GraphBuilder::HnswRs, probe_share: 0.0, ..Tuning::default() };
+    let options = OpenOptions { create: true, tuning, ..OpenOptions::new(DIM, "model") };
+    let index = EmbeddedIndex::open(folder.path(), options).expect("opens");
+    index.upsert((0..COUNT).map(|number| item(&set, number)).collect()).expect("writes");
+    index.compact().expect("compacts");
+    assert_eq!(index.info().mode, SearchMode::Graph);
+    let found = recall(&index, &set, |request| request);
+    assert!(found > 0.97, "{found}");
 }
 
 /// Deletes, upserts and rebuilds in random order; after each, what must hold however good the graph is.

@@ -152,6 +152,7 @@ impl Shared {
             links: tuning.links,
             effort: tuning.build_effort,
             threads: tuning.build_threads.unwrap_or_else(half),
+            builder: tuning.builder,
         }
     }
 }

@@ -1,23 +1,33 @@
-//! Building: `hnsw_rs` inserts, its layers are taken out and made ready for searching.
+//! Building: layer by layer from the highest, each begun with the links of the one above it.
 //!
-//! The distance works on 8-bit codes, the same as searches use: a third of the time and a quarter of the memory of f32.
-//! Insertion runs on one thread: two insertions of `hnsw_rs` 0.3 that both reach an upper layer hold each other's locks in
-//! opposite orders and can wait for ever. What follows (pruning, repair) uses all the threads that it is given.
+//! The points of a layer are inserted in batches. All points of a batch look for their neighbours in the graph as it was before
+//! the batch, on as many threads as are given; then the links are set. As a batch is a small part of what is there already,
+//! that costs no recall, needs no locks, and gives the same graph whatever the number of threads.
+//!
+//! All distances are those of the 8-bit codes, as in searches: a third of the time and a quarter of the memory of f32.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    cell::RefCell,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use hnsw_rs::prelude::{Distance, Hnsw};
-use rand::{SeedableRng, seq::SliceRandom};
+use rand::{RngExt, SeedableRng, seq::SliceRandom};
+use rayon::prelude::*;
 
-use super::{END, Graph, Layer, prune, reach};
-use crate::{kernels, memory::Rows};
+use super::{END, Graph, Layer, Scratch, Sketches, Walk, hnsw_rs, prune, reach};
+use crate::{GraphBuilder, block::Block, memory::Rows};
 
-/// Points between two looks at whether to stop.
-const STEP: usize = 256;
-/// Most layers that `hnsw_rs` makes.
-const LAYERS_MAX: usize = 16;
+/// A batch is this part of the points that are in already, within bounds.
+const BATCH_PART: usize = 32;
+const BATCH_MAX: usize = 512;
+/// Most layers above the lowest.
+const UPPER_MAX: usize = 16;
 /// Order of insertion: shuffled, because catalogues come sorted and the first points shape the graph.
-const SEED: u64 = 0x6466_6d6c;
+pub(super) const SEED: u64 = 0x6466_6d6c;
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
 
 /// How a graph is built.
 #[derive(Clone, Copy, Debug)]
@@ -26,117 +36,179 @@ pub(crate) struct BuildOptions {
     pub(crate) links: usize,
     /// Candidates per insertion.
     pub(crate) effort: usize,
-    /// Threads for what follows insertion.
+    /// Threads.
     pub(crate) threads: usize,
-}
-
-/// Codes of a row with their scale behind them, as bytes: what `hnsw_rs` compares.
-#[derive(Clone, Copy)]
-struct CodeDistance {
-    width: usize,
-}
-
-impl CodeDistance {
-    fn point(rows: &Rows, slot: u32) -> Vec<u8> {
-        let codes = rows.row_codes(slot);
-        let mut point = Vec::with_capacity(codes.len() + size_of::<f32>());
-        point.extend_from_slice(codes);
-        point.extend_from_slice(&rows.scale(slot).to_ne_bytes());
-        point
-    }
-
-    fn split<'p>(&self, point: &'p [u8]) -> (&'p [u8], f32) {
-        let (codes, scale) = point.split_at(self.width);
-        // The last four bytes, as `point` wrote them.
-        (codes, scale.first_chunk().map_or(0.0, |bytes| f32::from_ne_bytes(*bytes)))
-    }
-}
-
-impl Distance<u8> for CodeDistance {
-    fn eval(&self, a: &[u8], b: &[u8]) -> f32 {
-        let ((a, a_scale), (b, b_scale)) = (self.split(a), self.split(b));
-        // Rounding may take a cosine above 1; `hnsw_rs` panics on negative distances.
-        (1.0 - kernels::dot_pair(a, b) as f32 * (a_scale * b_scale)).max(0.0)
-    }
+    /// What inserts the points.
+    pub(crate) builder: GraphBuilder,
 }
 
 /// A graph over all slots; `None` if there are none, or if it was told to stop.
 pub(crate) fn build(rows: &Rows, options: &BuildOptions, stop: &AtomicBool) -> Option<Graph> {
-    let nodes = rows.len();
-    if nodes == 0 {
+    if rows.len() == 0 {
         return None;
     }
-    let mut order: Vec<u32> = (0..nodes as u32).collect();
-    order.shuffle(&mut rand_chacha::ChaCha8Rng::seed_from_u64(SEED));
-    let distance = CodeDistance { width: rows.width() };
-    let hnsw = Hnsw::<u8, CodeDistance>::new(options.links, nodes, LAYERS_MAX, options.effort, distance);
-    for some in order.chunks(STEP) {
-        if stop.load(Ordering::Relaxed) {
-            return None;
-        }
-        for &slot in some {
-            hnsw.insert((&CodeDistance::point(rows, slot), slot as usize));
-        }
+    match rayon::ThreadPoolBuilder::new().num_threads(options.threads).build() {
+        Ok(pool) => pool.install(|| finished(rows, options, stop)),
+        // Without threads of its own it shares those of the program.
+        Err(_) => finished(rows, options, stop),
     }
-    let mut graph = take_out(&hnsw, nodes, options.links * 2);
-    drop(hnsw);
-    prune::diversify(&mut graph, rows, options.threads);
+}
+
+fn finished(rows: &Rows, options: &BuildOptions, stop: &AtomicBool) -> Option<Graph> {
+    let mut graph = match options.builder {
+        GraphBuilder::Batches => Build { rows, options, stop }.run()?,
+        GraphBuilder::HnswRs => hnsw_rs::build(rows, options, stop)?,
+    };
+    prune::diversify(&mut graph, rows);
     reach::connect(&mut graph, rows);
     Some(graph)
 }
 
-/// The layers of a built graph in our layout.
-fn take_out(hnsw: &Hnsw<'_, u8, CodeDistance>, nodes: usize, width: usize) -> Graph {
-    let points = hnsw.get_point_indexation();
-    let top = usize::from(hnsw.get_max_level_observed());
-    let mut base = vec![END; nodes * width];
-    // For each upper layer: slot and linked slots of the nodes that are in it.
-    let mut layers: Vec<Vec<(u32, Vec<u32>)>> = vec![Vec::new(); top];
-    // A point is listed under its highest layer only.
-    for level in 0..=top {
-        for point in points.get_layer_iterator(level) {
-            let slot = point.get_origin_id() as u32;
-            for (layer, links) in point.get_neighborhood_id().into_iter().enumerate().take(level + 1) {
-                let links = links.iter().map(|link| link.d_id as u32).filter(|&link| link != slot);
-                match layer.checked_sub(1) {
-                    None => {
-                        let list = &mut base[slot as usize * width..][..width];
-                        list.iter_mut().zip(links).for_each(|(place, link)| *place = link);
-                    }
-                    Some(upper) => layers[upper].push((slot, links.collect())),
-                }
-            }
-        }
-    }
-    let upper = stack(layers);
-    Graph { nodes, width, base, upper, entry: 0 }
+struct Build<'a> {
+    rows: &'a Rows,
+    options: &'a BuildOptions,
+    stop: &'a AtomicBool,
 }
 
-/// Layers from lists of slots, from the second lowest up.
-pub(super) fn stack(layers: Vec<Vec<(u32, Vec<u32>)>>) -> Vec<Layer> {
-    let mut stacked: Vec<Layer> = Vec::new();
-    for mut nodes in layers {
-        if nodes.is_empty() {
-            break;
+impl Build<'_> {
+    fn run(&self) -> Option<Graph> {
+        let nodes = self.rows.len();
+        let mut newcomers = self.newcomers();
+        let last = newcomers.pop().unwrap_or_default();
+        // From the lowest up, as `stack` wants them.
+        let mut layers: Vec<Vec<(u32, Vec<u32>)>> = Vec::new();
+        let mut members: Vec<u32> = Vec::new();
+        let mut graph = Graph::without_links(nodes, self.options.links);
+        graph.sketches = Some(Sketches::of(self.rows, nodes));
+        for layer in newcomers {
+            self.insert(&mut graph, &layer, members.len())?;
+            members.extend(layer);
+            layers.insert(0, members.iter().map(|&slot| (slot, graph.links_of(slot).collect())).collect());
+            graph.upper = stack(layers.clone());
         }
+        let mut graph = graph.widened(self.options.links * 2);
+        self.insert(&mut graph, &last, members.len())?;
+        Some(graph)
+    }
+
+    /// The slots that each layer adds to those of the layers above it, from the highest layer down. The last list is the
+    /// lowest layer's; the first is not empty.
+    fn newcomers(&self) -> Vec<Vec<u32>> {
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(SEED);
+        let mut order: Vec<u32> = (0..self.rows.len() as u32).collect();
+        order.shuffle(&mut random);
+        let mut heights: Vec<Vec<u32>> = vec![Vec::new(); UPPER_MAX + 1];
+        let per_layer = (self.options.links as f64).ln();
+        for slot in order {
+            let height = -(1.0 - random.random::<f64>()).ln() / per_layer;
+            heights[(height as usize).min(UPPER_MAX)].push(slot);
+        }
+        while heights.len() > 1 && heights.last().is_some_and(Vec::is_empty) {
+            heights.pop();
+        }
+        heights.reverse();
+        heights
+    }
+
+    /// Inserts slots into the lowest layer of a graph that has `inserted` others. `None` if it was told to stop.
+    fn insert(&self, graph: &mut Graph, slots: &[u32], mut inserted: usize) -> Option<()> {
+        let mut rest = slots;
+        while !rest.is_empty() {
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            if inserted == 0 {
+                graph.entry = rest[0];
+                (inserted, rest) = (1, &rest[1..]);
+                continue;
+            }
+            let batch;
+            (batch, rest) = rest.split_at((inserted / BATCH_PART).clamp(1, BATCH_MAX).min(rest.len()));
+            self.insert_batch(graph, batch);
+            inserted += batch.len();
+        }
+        Some(())
+    }
+
+    fn insert_batch(&self, graph: &mut Graph, batch: &[u32]) {
+        let (rows, links) = (self.rows, self.options.links);
+        let chosen: Vec<Vec<u32>> = batch
+            .par_iter()
+            .map(|&slot| {
+                SCRATCH.with_borrow_mut(|scratch| {
+                    let walk =
+                        Walk { graph, rows, query: &rows.query_codes(slot), vector: rows.vector(slot) };
+                    prune::select_near(rows, walk.nearest(self.options.effort, scratch), slot, links)
+                })
+            })
+            .collect();
+        let mut reverse: Vec<(u32, u32)> = Vec::with_capacity(batch.len() * links);
+        for (&slot, chosen) in batch.iter().zip(&chosen) {
+            graph.set_list(slot, chosen);
+            reverse.extend(chosen.iter().map(|&other| (other, slot)));
+        }
+        reverse.sort_unstable();
+        let groups: Vec<&[(u32, u32)]> = reverse.chunk_by(|a, b| a.0 == b.0).collect();
+        let full: Vec<(u32, Vec<u32>)> = groups
+            .par_iter()
+            .filter_map(|group| {
+                let node = group.first()?.0;
+                let mut list: Vec<u32> = graph.links_of(node).collect();
+                list.extend(group.iter().map(|&(_, slot)| slot));
+                if list.len() > graph.width {
+                    list = prune::diverse(rows, node, &list, graph.width);
+                }
+                Some((node, list))
+            })
+            .collect();
+        for (node, list) in &full {
+            graph.set_list(*node, list);
+        }
+    }
+}
+
+impl Graph {
+    pub(super) fn without_links(nodes: usize, width: usize) -> Self {
+        Self {
+            nodes,
+            width,
+            base: Block::filled(END, nodes * width),
+            upper: Vec::new(),
+            entry: 0,
+            sketches: None,
+        }
+    }
+
+    /// The same graph with longer lists.
+    fn widened(self, width: usize) -> Self {
+        let mut base = Block::filled(END, self.nodes * width);
+        for (wide, list) in base.chunks_exact_mut(width).zip(self.base.chunks_exact(self.width)) {
+            wide[..self.width].copy_from_slice(list);
+        }
+        Self { width, base, ..self }
+    }
+
+    fn set_list(&mut self, node: u32, links: &[u32]) {
+        let list = self.list_mut(node);
+        list.fill(END);
+        list.iter_mut().zip(links).for_each(|(place, &link)| *place = link);
+    }
+}
+
+/// Layers from lists of slots and links, from the second lowest up.
+pub(super) fn stack(layers: Vec<Vec<(u32, Vec<u32>)>>) -> Vec<Layer> {
+    let some = layers.into_iter().take_while(|nodes| !nodes.is_empty());
+    some.map(|mut nodes| {
         nodes.sort_unstable_by_key(|(slot, _)| *slot);
         let slots: Vec<u32> = nodes.iter().map(|(slot, _)| *slot).collect();
         let place = |slot: &u32| slots.binary_search(slot).ok().map(|place| place as u32);
         let mut layer = Layer { starts: vec![0], ..Layer::default() };
-        for (slot, links) in &nodes {
+        for (_, links) in &nodes {
             layer.links.extend(links.iter().filter_map(place));
             layer.starts.push(layer.links.len() as u32);
-            // A node that is missing below, which a sound graph does not have, is reached by its slot's neighbour there.
-            layer.below.push(match stacked.last() {
-                Some(below) => {
-                    below.slots.binary_search(slot).unwrap_or_else(|near| near.min(below.slots.len() - 1))
-                        as u32
-                }
-                None => *slot,
-            });
         }
         layer.slots = slots;
-        stacked.push(layer);
-    }
-    stacked
+        layer
+    })
+    .collect()
 }

@@ -1,43 +1,49 @@
-//! The search graph (HNSW): built by `hnsw_rs`, searched in a flat layout of our own.
+//! The search graph (HNSW), built and searched in a flat layout on 8-bit codes.
 //!
 //! A graph covers the first slots of a generation of memory, and node numbers are slot numbers. It is never changed: newer
 //! slots are searched one by one, dead ones are walked over, until the next generation has its own graph.
 
 mod build;
+mod hnsw_rs;
 mod prune;
 mod reach;
+mod sketch;
 mod snapshot;
 mod walk;
 
+use sketch::Sketches;
+
+use crate::block::Block;
+
 pub(crate) use build::{BuildOptions, build};
-pub(crate) use snapshot::{Loaded, load, save};
+pub(crate) use snapshot::{FILE, Loaded, load, save};
 pub(crate) use walk::{Scratch, Walk};
 
 /// Ends a list of links that is not full.
 const END: u32 = u32::MAX;
 
 /// Links between slots, in layers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Graph {
     /// Nodes: slots `0..nodes`.
     nodes: usize,
     /// Most links of a node in the lowest layer.
     width: usize,
     /// Links of the lowest layer, `[nodes, width]`, nearest first; what is left of a list holds [`END`].
-    base: Vec<u32>,
+    base: Block<u32>,
     /// The layers above the lowest, from the second lowest up. Each has a node.
     upper: Vec<Layer>,
     /// Where a search begins if there is no upper layer.
     entry: u32,
+    /// Sketches of the nodes, once they have been made.
+    sketches: Option<Sketches>,
 }
 
-/// A layer that only some nodes are in. They have places `0..slots.len()` there.
+/// A layer that only some nodes are in. They have places `0..slots.len()` there. Who is in a layer is in all those below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Layer {
-    /// Slot of each place.
+    /// Slot of each place, ascending.
     slots: Vec<u32>,
-    /// Place of the same node one layer below; in the lowest of these layers its slot.
-    below: Vec<u32>,
     /// Where the links of each place begin in `links`, and at the end where the last ones end.
     starts: Vec<u32>,
     /// Places.
@@ -64,9 +70,9 @@ impl Graph {
 
     /// Memory in use, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
-        let words =
-            |layer: &Layer| layer.slots.len() + layer.below.len() + layer.starts.len() + layer.links.len();
-        ((self.base.len() + self.upper.iter().map(words).sum::<usize>()) * size_of::<u32>()) as u64
+        let words = |layer: &Layer| layer.slots.len() + layer.starts.len() + layer.links.len();
+        let links = (self.base.len() + self.upper.iter().map(words).sum::<usize>()) * size_of::<u32>();
+        links as u64 + self.sketches.as_ref().map_or(0, Sketches::bytes)
     }
 
     /// Links of a node in the lowest layer, the unused end included.

@@ -1,59 +1,81 @@
-//! Better links from those that are there: both directions, and none that another one makes needless.
-//!
-//! `hnsw_rs` chooses a new node's own links so that they point in different directions, but when a list overflows it drops
-//! the farthest, and with it the links between clusters. So all lists are chosen anew once every node is in.
+//! Which links a node gets: near ones that point in different directions.
 
 use rayon::prelude::*;
 
 use super::{END, Graph};
-use crate::memory::Rows;
+use crate::{block::Block, memory::Rows};
 
 /// Candidates that are looked at for a node's list, the nearest.
 const CANDIDATES: usize = 128;
 
-/// Chooses every node's links anew, out of its links, those who link to it.
-pub(super) fn diversify(graph: &mut Graph, rows: &Rows, threads: usize) {
-    let (nodes, width) = (graph.nodes, graph.width);
+/// Chooses every node's links anew, out of its links and those who link to it. While points are inserted, a list is cut
+/// knowing only some of them.
+pub(super) fn diversify(graph: &mut Graph, rows: &Rows) {
+    let width = graph.width;
     let incoming = Incoming::of(graph);
-    let mut base = vec![END; graph.base.len()];
-    let choose = |(node, list): (usize, &mut [u32])| {
+    let mut base = Block::filled(END, graph.base.len());
+    base.par_chunks_mut(width).enumerate().with_min_len(64).for_each(|(node, list)| {
         let node = node as u32;
         let mut candidates: Vec<u32> = graph.links_of(node).collect();
         candidates.extend_from_slice(incoming.of_node(node));
         candidates.sort_unstable();
         candidates.dedup();
         select(rows, node, &candidates, list);
-    };
-    match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
-        Ok(pool) => pool.install(|| {
-            base.par_chunks_mut(width).enumerate().with_min_len(64).for_each(choose);
-        }),
-        // Without threads of its own it takes longer, that is all.
-        Err(_) => base.chunks_mut(width).enumerate().for_each(choose),
-    }
-    debug_assert_eq!(base.len(), nodes * width);
+    });
     graph.base = base;
 }
 
-/// Fills a node's list from candidates: nearest first, passing over one that is nearer to a chosen one than to the node; what
-/// room is left goes to the nearest of those passed over.
-pub(super) fn select(rows: &Rows, node: u32, candidates: &[u32], list: &mut [u32]) {
-    let mut near: Vec<(f32, u32)> = candidates
-        .iter()
-        .filter(|&&candidate| candidate != node)
-        .map(|&candidate| (rows.similarity(node, candidate), candidate))
-        .collect();
+/// Candidates with their similarity to a node, nearest first.
+fn by_similarity(rows: &Rows, node: u32, candidates: &[u32]) -> Vec<(f32, u32)> {
+    let others = candidates.iter().filter(|&&candidate| candidate != node);
+    let mut near: Vec<(f32, u32)> =
+        others.map(|&candidate| (rows.similarity(node, candidate), candidate)).collect();
     near.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     near.truncate(CANDIDATES);
-    let mut chosen: Vec<(f32, u32)> = Vec::with_capacity(list.len());
-    let mut passed_over: Vec<(f32, u32)> = Vec::new();
-    for &(similarity, candidate) in &near {
-        if chosen.len() == list.len() {
+    near
+}
+
+/// Those among the candidates, nearest first, that are nearer to the node than to any chosen before them; `most` at most. The
+/// others, in the same order, go to `passed_over`.
+fn choose(
+    rows: &Rows,
+    near: &[(f32, u32)],
+    most: usize,
+    mut passed_over: impl FnMut((f32, u32)),
+) -> Vec<(f32, u32)> {
+    let mut chosen: Vec<(f32, u32)> = Vec::with_capacity(most);
+    for &(similarity, candidate) in near {
+        if chosen.len() == most {
             break;
         }
         let needless = chosen.iter().any(|&(_, other)| rows.similarity(candidate, other) > similarity);
-        if needless { &mut passed_over } else { &mut chosen }.push((similarity, candidate));
+        if needless {
+            passed_over((similarity, candidate));
+        } else {
+            chosen.push((similarity, candidate));
+        }
     }
+    chosen
+}
+
+/// Links of a new node out of what a search for it found, best first.
+pub(super) fn select_near(rows: &Rows, near: &[(f32, u32)], node: u32, most: usize) -> Vec<u32> {
+    let near: Vec<(f32, u32)> = near.iter().copied().filter(|&(_, other)| other != node).collect();
+    choose(rows, &near, most, |_| {}).into_iter().map(|(_, link)| link).collect()
+}
+
+/// The candidates that point in different directions, `most` at most.
+pub(super) fn diverse(rows: &Rows, node: u32, candidates: &[u32], most: usize) -> Vec<u32> {
+    let near = by_similarity(rows, node, candidates);
+    choose(rows, &near, most, |_| {}).into_iter().map(|(_, link)| link).collect()
+}
+
+/// Fills a node's list from candidates: first those that point in different directions; what room is left goes to the nearest of
+/// the others.
+pub(super) fn select(rows: &Rows, node: u32, candidates: &[u32], list: &mut [u32]) {
+    let near = by_similarity(rows, node, candidates);
+    let mut passed_over: Vec<(f32, u32)> = Vec::new();
+    let mut chosen = choose(rows, &near, list.len(), |passed| passed_over.push(passed));
     let room = list.len() - chosen.len();
     chosen.extend(passed_over.into_iter().take(room));
     chosen.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));

@@ -48,7 +48,7 @@ fn adopt(graph: &mut Graph, rows: &Rows, orphan: u32) {
     let near: Vec<u32> = {
         let query = rows.query_codes(orphan);
         let mut scratch = Scratch::default();
-        let walk = Walk { graph, rows, query: &query };
+        let walk = Walk { graph, rows, query: &query, vector: rows.vector(orphan) };
         walk.nearest(NEAR, &mut scratch)
             .iter()
             .map(|&(_, slot)| slot)

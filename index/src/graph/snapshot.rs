@@ -6,7 +6,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | `DFMLGRPH` |
-//! | 4 | version, 1 |
+//! | 4 | version, 2 |
 //! | 4 | width of the lowest layer's lists |
 //! | 4 | entry |
 //! | 4 | number of upper layers |
@@ -14,7 +14,7 @@
 //! | 8 a node | row numbers |
 //! | 4 a node | CRC-32 of the vectors |
 //! | 4 * width a node | links of the lowest layer |
-//! | | for each upper layer: u32 places, u32 links; then slots, below, starts, links |
+//! | | for each upper layer: u32 places, u32 links; then slots, starts, links |
 //! | 4 | CRC-32 of all before |
 //!
 //! All numbers are little-endian.
@@ -25,17 +25,19 @@ use std::{
     path::Path,
 };
 
-use super::{END, Graph, Layer, build::stack, prune, reach};
+use super::{END, Graph, Layer, Sketches, build::stack, prune, reach};
 use crate::{
     IndexError,
+    block::Block,
     memory::Rows,
     store::{io_error, sync_folder},
 };
 
-const FILE: &str = "graph.snapshot";
+/// File name of the snapshot, beside the store.
+pub(crate) const FILE: &str = "graph.snapshot";
 const PARTIAL: &str = "graph.snapshot.partial";
 const MAGIC: &[u8; 8] = b"DFMLGRPH";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What loading a snapshot came to.
 #[derive(Debug)]
@@ -68,7 +70,10 @@ pub(crate) fn load(folder: &Path, rows: &Rows) -> Loaded {
         Err(error) => return Loaded::Unusable(error.to_string()),
     };
     match decode(&bytes).and_then(|snapshot| snapshot.fit(rows)) {
-        Ok(graph) => Loaded::Graph(graph),
+        Ok(mut graph) => {
+            graph.sketches = Some(Sketches::of(rows, graph.nodes));
+            Loaded::Graph(graph)
+        }
         Err(reason) => Loaded::Unusable(reason),
     }
 }
@@ -88,7 +93,7 @@ fn encode(graph: &Graph, rows: &Rows) -> Vec<u8> {
     put(&mut bytes, &graph.base);
     for layer in &graph.upper {
         put(&mut bytes, &[layer.slots.len() as u32, layer.links.len() as u32]);
-        for part in [&layer.slots, &layer.below, &layer.starts, &layer.links] {
+        for part in [&layer.slots, &layer.starts, &layer.links] {
             put(&mut bytes, part);
         }
     }
@@ -155,18 +160,19 @@ fn decode(bytes: &[u8]) -> Result<Snapshot, String> {
     let (width, entry, layers) = (reader.word()? as usize, reader.word()?, reader.word()?);
     let nodes = usize::try_from(reader.long_words(1)?[0]).map_err(|_| "it is too large")?;
     let (rows, sums) = (reader.long_words(nodes)?, reader.words(nodes)?);
-    let base = reader.words(nodes.checked_mul(width).ok_or("it is too large")?)?;
+    let links = reader.words(nodes.checked_mul(width).ok_or("it is too large")?)?;
+    let mut base = Block::new(links.len().max(1));
+    base.extend(&links);
     let mut upper = Vec::new();
     for _ in 0..layers {
         let (places, links) = (reader.word()? as usize, reader.word()? as usize);
         upper.push(Layer {
             slots: reader.words(places)?,
-            below: reader.words(places)?,
             starts: reader.words(places + 1)?,
             links: reader.words(links)?,
         });
     }
-    let graph = Graph { nodes, width, base, upper, entry };
+    let graph = Graph { nodes, width, base, upper, entry, sketches: None };
     check(&graph, &rows)?;
     Ok(Snapshot { graph, rows, sums })
 }
@@ -180,16 +186,14 @@ fn check(graph: &Graph, rows: &[u64]) -> Result<(), String> {
         && (graph.entry as usize) < graph.nodes
         && rows.is_sorted_by(|a, b| a < b)
         && graph.base.iter().all(|&link| link == END || (link as usize) < graph.nodes);
-    let mut below = graph.nodes;
     for layer in &graph.upper {
         sound &= !layer.slots.is_empty()
             && within(&layer.slots, graph.nodes)
-            && within(&layer.below, below)
+            && layer.slots.is_sorted_by(|a, b| a < b)
             && within(&layer.links, layer.slots.len())
             && layer.starts.is_sorted()
             && layer.starts.first() == Some(&0)
             && layer.starts.last().is_some_and(|&end| end as usize == layer.links.len());
-        below = layer.slots.len();
     }
     if sound { Ok(()) } else { Err("its parts contradict each other".into()) }
 }
@@ -229,9 +233,10 @@ impl Graph {
         let mut graph = Self {
             nodes: alive,
             width: self.width,
-            base: vec![END; alive * self.width],
+            base: Block::filled(END, alive * self.width),
             upper: Vec::new(),
             entry: 0,
+            sketches: None,
         };
         for node in (0..self.nodes as u32).filter(|&node| place(node) != END) {
             let mut candidates: Vec<u32> = Vec::new();

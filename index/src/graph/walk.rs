@@ -1,13 +1,11 @@
 //! Searching the graph: down the layers to a good start, then outwards through the lowest, best first.
 
-use super::{END, Graph};
+use super::{END, Graph, Sketches, sketch::QuerySketch};
 use crate::{
     kernels::{self, FOUR},
     memory::{QueryCodes, Rows},
 };
 
-/// Rows fetched ahead of the one that is compared.
-const AHEAD: usize = 2 * FOUR;
 /// Marks a pool entry whose links have been followed.
 const FOLLOWED: u32 = 1 << 31;
 
@@ -16,6 +14,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) graph: &'a Graph,
     pub(crate) rows: &'a Rows,
     pub(crate) query: &'a QueryCodes,
+    /// The query itself.
+    pub(crate) vector: &'a [f32],
 }
 
 /// Memory that searches use again and again.
@@ -64,7 +64,9 @@ impl Walk<'_> {
             return &scratch.pool;
         }
         let effort = effort.max(1);
-        let start = self.descend();
+        let sketch = self.graph.sketches.as_ref().map(|sketches| (sketches, sketches.query(self.vector)));
+        let mut batch = std::mem::take(&mut scratch.batch);
+        let start = self.descend(&sketch, &mut batch);
         scratch.see(start);
         scratch.offer(self.estimate(start), start, effort);
         let mut next = 0;
@@ -76,38 +78,55 @@ impl Walk<'_> {
             let node = entry.1;
             entry.1 |= FOLLOWED;
             next += 1;
-            scratch.batch.clear();
-            for &link in self.graph.list(node) {
-                if link == END {
-                    break;
-                }
-                if scratch.see(link) {
-                    scratch.batch.push(link);
-                }
+            batch.resize(self.graph.width, 0);
+            let mut new = 0;
+            for &link in self.graph.list(node).iter().take_while(|&&link| link != END) {
+                // Without a branch: which links are new cannot be foreseen.
+                batch[new] = link;
+                new += usize::from(scratch.see(link));
             }
-            let batch = std::mem::take(&mut scratch.batch);
+            batch.truncate(new);
+            // Unless this node's links lead to something better, the next to be followed is known: its list can be on its way.
+            let soon = scratch.pool[next..].iter().map(|entry| entry.1).find(|slot| slot & FOLLOWED == 0);
+            let soon = soon.map_or(&[][..], |slot| self.graph.list(slot));
+            kernels::prefetch(soon);
+            let floor = scratch.pool.last().filter(|_| scratch.pool.len() >= effort);
+            self.sift(&sketch, floor.map_or(f32::NEG_INFINITY, |worst| worst.0), &mut batch);
+            if let Some((sketches, _)) = &sketch {
+                soon.iter().take_while(|&&link| link != END).for_each(|&link| sketches.prefetch(link));
+            }
             self.compare(&batch, |estimate, slot| {
-                if let Some(place) = scratch.offer(estimate, slot, effort) {
-                    next = next.min(place);
+                if let Some(place) = scratch.offer(estimate, slot, effort)
+                    && place <= next
+                {
+                    next = place;
+                    // It may well be the next to be followed.
+                    kernels::prefetch(self.graph.list(slot));
                 }
             });
-            scratch.batch = batch;
-            if let Some(&(_, best)) = scratch.pool.get(next) {
-                kernels::prefetch(self.graph.list((best & !FOLLOWED).min(self.graph.nodes as u32 - 1)));
-            }
         }
+        scratch.batch = batch;
         scratch.pool.iter_mut().for_each(|entry| entry.1 &= !FOLLOWED);
         &scratch.pool
+    }
+
+    /// Leaves out slots that almost certainly score less than `floor`, and has the others fetched.
+    #[inline]
+    fn sift(&self, sketch: &Option<(&Sketches, QuerySketch)>, floor: f32, slots: &mut Vec<u32>) {
+        if let Some((sketches, query)) = sketch
+            && floor > f32::NEG_INFINITY
+        {
+            slots.iter().for_each(|&slot| sketches.prefetch(slot));
+            sketches.sift(query, floor, slots);
+        }
+        slots.iter().for_each(|&slot| self.rows.prefetch(slot));
     }
 
     /// Estimates of many rows, in order.
     #[inline]
     fn compare(&self, slots: &[u32], mut each: impl FnMut(f32, u32)) {
-        slots.iter().take(AHEAD).for_each(|&slot| self.rows.prefetch(slot));
         let (fours, rest) = slots.as_chunks::<FOUR>();
-        for (group, four) in fours.iter().enumerate() {
-            let coming = slots.iter().skip(group * FOUR + AHEAD).take(FOUR);
-            coming.for_each(|&slot| self.rows.prefetch(slot));
+        for four in fours {
             let sums = kernels::dot_four(self.query.codes(), four.map(|slot| self.rows.row_codes(slot)));
             for (&slot, sum) in four.iter().zip(sums) {
                 each(self.query.estimate(sum, self.rows.coding(slot)), slot);
@@ -125,27 +144,29 @@ impl Walk<'_> {
     }
 
     /// The node to start from in the lowest layer: in each layer above, the nearest that greedy steps lead to.
-    fn descend(&self) -> u32 {
-        let mut place = 0;
-        for (height, layer) in self.graph.upper.iter().enumerate().rev() {
-            let mut best = self.estimate(layer.slots[place as usize]);
-            loop {
-                let before = place;
-                for &link in layer.links_of(before) {
-                    let estimate = self.estimate(layer.slots[link as usize]);
+    fn descend(&self, sketch: &Option<(&Sketches, QuerySketch)>, batch: &mut Vec<u32>) -> u32 {
+        let mut nearest = self.graph.top_slot();
+        if self.graph.upper.is_empty() {
+            return nearest;
+        }
+        let mut best = self.estimate(nearest);
+        for layer in self.graph.upper.iter().rev() {
+            // Who is in a layer is in all those below it.
+            while let Ok(place) = layer.slots.binary_search(&nearest) {
+                let before = nearest;
+                batch.clear();
+                batch.extend(layer.links_of(place as u32).iter().map(|&link| layer.slots[link as usize]));
+                self.sift(sketch, best, batch);
+                self.compare(batch, |estimate, slot| {
                     if estimate > best {
-                        (best, place) = (estimate, link);
+                        (best, nearest) = (estimate, slot);
                     }
-                }
-                if place == before {
+                });
+                if nearest == before {
                     break;
                 }
             }
-            place = layer.below[place as usize];
-            if height == 0 {
-                return place;
-            }
         }
-        self.graph.entry
+        nearest
     }
 }

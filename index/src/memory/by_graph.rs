@@ -12,21 +12,23 @@ const WIDER: usize = 4;
 /// Share of a code's error bound that is allowed for when candidates are scored exactly. The bound is for the worst direction of
 /// the error, which is about 20 times its usual size in a few hundred dimensions.
 const SLACK: f32 = 0.25;
+/// Vectors fetched ahead of the one that is scored.
+const AHEAD: usize = 3;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 impl Memory {
-    /// The best slots by way of the graph; `None` if there is none, or comparing with every admitted slot is the better way.
+    /// The best slots by way of the graph; `None` if there is none, or comparing with every admitted slot (`count` of them) is the better way.
     pub(super) fn search_graph(
         &self,
         question: &Question,
         effort: usize,
         admitted: &Bits,
+        count: usize,
     ) -> Option<Vec<Scored>> {
         let graph = self.graph.as_ref().filter(|_| !question.request.exact)?;
-        let count = admitted.count();
         let wanted = question.wanted(count);
         // Of the slots that a walk finds, as many are admitted as of all.
         let share = count as f64 / self.rows.len().max(1) as f64;
@@ -56,7 +58,7 @@ impl Memory {
         let by_product = question.request.group_by_product;
         SCRATCH
             .with_borrow_mut(|scratch| {
-                let walk = Walk { graph, rows: &self.rows, query };
+                let walk = Walk { graph, rows: &self.rows, query, vector: &question.query };
                 let met = walk.nearest(effort, scratch);
                 let met_admitted = || met.iter().filter(|&&(_, slot)| admitted.contains(slot));
                 let enough = if by_product {
@@ -69,8 +71,16 @@ impl Memory {
                 if !enough && met.len() < graph.len() {
                     return false;
                 }
-                for &(estimate, slot) in met_admitted() {
-                    if estimate + SLACK * query.bound(self.rows.coding(slot)) >= top.floor() {
+                let hopeful = |&(estimate, slot): &(f32, u32), top: &Top| {
+                    admitted.contains(slot)
+                        && estimate + SLACK * query.bound(self.rows.coding(slot)) >= top.floor()
+                };
+                for (place, found) in met.iter().enumerate() {
+                    if let Some(soon) = met.get(place + AHEAD).filter(|soon| hopeful(soon, &top)) {
+                        self.rows.prefetch_vector(soon.1);
+                    }
+                    if hopeful(found, &top) {
+                        let slot = found.1;
                         top.offer(slot, self.products.of(slot), self.rows.score(&question.query, slot));
                     }
                 }

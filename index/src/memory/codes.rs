@@ -19,40 +19,83 @@ pub(crate) struct Coding {
     pub(super) error: f32,
 }
 
-/// Finds codes for a vector; `set` receives each, in order.
-fn encode(vector: &[f32], mut set: impl FnMut(usize, i8)) -> Coding {
-    let largest = vector.iter().fold(0f32, |largest, value| largest.max(value.abs()));
-    let scale = if largest > 0.0 { largest / MAX_CODE } else { 1.0 };
-    let mut squares = 0f64;
-    for (index, &value) in vector.iter().enumerate() {
-        let code = (value / scale).round().clamp(-MAX_CODE, MAX_CODE);
-        set(index, code as i8);
-        squares += (f64::from(value) - f64::from(code) * f64::from(scale)).powi(2);
+/// Writes the codes of a vector as stored bytes, padding to whole lines included.
+pub(super) fn encode_row(vector: &[f32], bytes: &mut [u8]) -> Coding {
+    bytes[vector.len()..].fill(128);
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+        // SAFETY: the processor has both features.
+        return unsafe { encode_avx2(vector, bytes) };
     }
-    // Rounded up: a bound must not be too small.
-    Coding { scale, error: (squares.sqrt() * 1.000_001) as f32 }
+    encode(vector, bytes)
 }
 
-/// Writes the codes of a vector as stored bytes, padding included.
-pub(super) fn encode_row(vector: &[f32], bytes: &mut [u8]) -> Coding {
-    bytes.fill(128);
-    encode(vector, |index, code| bytes[index] = (code as u8) ^ 0x80)
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn encode_avx2(vector: &[f32], bytes: &mut [u8]) -> Coding {
+    encode(vector, bytes)
+}
+
+/// Values that are worked on side by side; the compiler makes vector instructions of it.
+const LANES: usize = 16;
+/// Added to a small number, it leaves room for the integer part only: the sum is rounded, and its last byte is the integer's.
+const ROUNDER: f32 = 1.5 * (1 << 23) as f32;
+
+#[inline(always)]
+fn encode(vector: &[f32], bytes: &mut [u8]) -> Coding {
+    let mut largest = [0f32; LANES];
+    for values in vector.chunks(LANES) {
+        for (largest, value) in largest.iter_mut().zip(values) {
+            *largest = if value.abs() > *largest { value.abs() } else { *largest };
+        }
+    }
+    let largest = largest.into_iter().fold(0f32, f32::max);
+    let scale = if largest > 0.0 { largest / MAX_CODE } else { 1.0 };
+    let steps = 1.0 / scale;
+    let mut squares = [0f32; LANES];
+    let one = |value: f32, byte: &mut u8, square: &mut f32| {
+        let rounded = value * steps + ROUNDER;
+        *byte = rounded.to_bits() as u8 ^ 0x80;
+        let error = value - (rounded - ROUNDER) * scale;
+        *square += error * error;
+    };
+    let (chunks, rest) = vector.as_chunks::<LANES>();
+    let bytes = bytes.as_chunks_mut::<LANES>().0;
+    for (values, bytes) in chunks.iter().zip(bytes.iter_mut()) {
+        for lane in 0..LANES {
+            one(values[lane], &mut bytes[lane], &mut squares[lane]);
+        }
+    }
+    let tail = bytes.get_mut(chunks.len()).into_iter().flatten();
+    for ((&value, byte), square) in rest.iter().zip(tail).zip(&mut squares) {
+        one(value, byte, square);
+    }
+    // Rounded up, also for the rounding of the errors themselves: a bound must not be too small.
+    Coding { scale, error: squares.iter().sum::<f32>().sqrt() * 1.000_1 + 2.0 * f32::EPSILON }
 }
 
 /// A query of unit length in codes.
 pub(crate) struct QueryCodes {
     codes: Vec<i8>,
     coding: Coding,
-    /// Allowance for rounding in the scores that estimates are compared with.
-    rounding: f32,
+    /// The bound for a row is its error times this, plus that.
+    bound_factor: f32,
+    bound_base: f32,
 }
 
 impl QueryCodes {
     pub(crate) fn new(query: &[f32]) -> Self {
-        let mut codes = vec![0i8; width(query.len())];
-        let coding = encode(query, |index, code| codes[index] = code);
+        let mut bytes = vec![0u8; width(query.len())];
+        let coding = encode_row(query, &mut bytes);
+        let codes = bytes.into_iter().map(|byte| (byte ^ 0x80) as i8).collect();
+        // Allows for rounding in the scores that estimates are compared with, too.
         let rounding = (query.len() as f32 / 16.0 + 16.0) * f32::EPSILON;
-        Self { codes, coding, rounding }
+        Self {
+            codes,
+            coding,
+            bound_factor: LENGTH_MAX + coding.error,
+            bound_base: coding.error * LENGTH_MAX + rounding,
+        }
     }
 
     /// The codes, padded with zeros to whole lines.
@@ -71,7 +114,7 @@ impl QueryCodes {
     /// |q.x - q'.x'| <= |q| |x - x'| + |q - q'| |x'|.
     #[inline]
     pub(super) fn bound(&self, row: Coding) -> f32 {
-        LENGTH_MAX * row.error + self.coding.error * (LENGTH_MAX + row.error) + self.rounding
+        row.error * self.bound_factor + self.bound_base
     }
 }
 

@@ -56,12 +56,21 @@ impl<'a> Exact<'a> {
     fn look(&mut self, word: usize, wanted: u64) {
         let mut sums = [0i32; 64];
         self.rows.word_sums(&self.codes, word, wanted, &mut sums);
+        let codings = self.rows.word_codings(word);
         let mut floor = self.certain.floor();
+        // Nearly always none of the 64 comes near, which is found out without a branch for each.
+        let mut hopeful = false;
+        for (&sum, &coding) in sums.iter().zip(codings) {
+            hopeful |= self.codes.estimate(sum, coding) + self.codes.bound(coding) >= floor;
+        }
+        if !hopeful {
+            return;
+        }
         for place in ones(wanted) {
             // Slots are counted in u32.
             let slot = (word * 64 + place) as u32;
-            let coding = self.rows.coding(slot);
-            let (estimate, bound) = (self.codes.estimate(sums[place], coding), self.codes.bound(coding));
+            let (estimate, bound) =
+                (self.codes.estimate(sums[place], codings[place]), self.codes.bound(codings[place]));
             if estimate + bound >= floor {
                 self.certain.offer(slot, self.products.of(slot), estimate - bound);
                 self.pool.push(Candidate { most: estimate + bound, slot });

@@ -15,7 +15,7 @@ mod rows;
 mod search;
 mod top;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::mpsc, thread};
 
 use bits::Bits;
 use columns::{Built, Columns};
@@ -32,6 +32,18 @@ pub(crate) use compaction::Compaction;
 pub(crate) use question::Question;
 pub(crate) use rows::Rows;
 pub(crate) use top::Scored;
+
+/// Rows that are handed over at a time while a store is read, and chunks of them that may wait.
+const CHUNK: usize = 512;
+const CHUNKS: usize = 4;
+
+/// Rows read from a store.
+#[derive(Default)]
+struct Chunk {
+    rows: Vec<(u64, String)>,
+    /// `[rows, dim]`.
+    vectors: Vec<f32>,
+}
 
 /// Everything in memory about one store.
 pub(crate) struct Memory {
@@ -59,11 +71,30 @@ impl Memory {
         }
     }
 
-    /// Reads a store.
+    /// Reads a store: one thread reads and checks, this one makes of it what searches need.
     pub(crate) fn load(store: &Store, dim: usize) -> Result<Self, IndexError> {
         let mut memory = Self::new(dim);
-        store.for_each_row(|row, product_id, vector| {
-            memory.add(row, product_id, vector);
+        let (chunks, read) = mpsc::sync_channel::<Chunk>(CHUNKS);
+        thread::scope(|scope| {
+            let reader = scope.spawn(move || {
+                let mut chunk = Chunk::default();
+                store.for_each_row(|row, product_id, vector| {
+                    chunk.rows.push((row, product_id.to_owned()));
+                    chunk.vectors.extend_from_slice(vector);
+                    if chunk.rows.len() == CHUNK {
+                        // Nobody takes it only if the other side has panicked, and then nothing matters any more.
+                        let _ = chunks.send(std::mem::take(&mut chunk));
+                    }
+                })?;
+                let _ = chunks.send(chunk);
+                Ok(())
+            });
+            for Chunk { rows, vectors } in read {
+                for ((row, product_id), vector) in rows.iter().zip(vectors.chunks_exact(dim)) {
+                    memory.add(*row, product_id, vector);
+                }
+            }
+            reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
         Ok(memory)
     }

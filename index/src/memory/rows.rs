@@ -2,18 +2,11 @@
 
 use std::sync::Arc;
 
-use bytemuck::{Pod, Zeroable};
-
 use super::codes::{self, Coding, QueryCodes};
-use crate::kernels::{self, LINE};
+use crate::{block::Block, kernels};
 
-/// Rows in a block. Blocks never move, so that growing does not copy what is there.
-const BLOCK: usize = 1024;
-
-/// A cache line of codes. Rows start at line boundaries.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; LINE]);
+/// Most bytes of a block. Blocks never move, so that growing does not copy what is there.
+const BLOCK_BYTES: usize = 8 << 20;
 
 /// Row numbers, vectors and codes of all slots.
 #[derive(Clone)]
@@ -22,22 +15,72 @@ pub(crate) struct Rows {
     width: usize,
     row_numbers: Vec<u64>,
     codings: Vec<Coding>,
-    /// Vectors by block of [`BLOCK`] slots. Blocks may be shared with an older generation; who writes to a shared one copies it.
-    vectors: Vec<Arc<[f32]>>,
-    /// Codes by block.
-    codes: Vec<Arc<[Line]>>,
+    vectors: Blocks<f32>,
+    codes: Blocks<u8>,
+    /// Room for the codes of a row, used again and again.
+    bytes: Vec<u8>,
+}
+
+/// Rows of equal length in blocks. Blocks may be shared with an older generation; who writes to a shared one copies it.
+#[derive(Clone)]
+struct Blocks<T: Copy> {
+    blocks: Vec<Arc<Block<T>>>,
+    /// Length of a row.
+    width: usize,
+    /// A block has 2 to the power of this rows: whole 64-slot words.
+    shift: u32,
+}
+
+impl<T: Copy> Blocks<T> {
+    fn new(width: usize) -> Self {
+        let rows = (BLOCK_BYTES / (width * size_of::<T>()).max(1)).max(64);
+        Self { blocks: Vec::new(), width, shift: rows.ilog2() }
+    }
+
+    /// Adds the row of the next slot.
+    fn push(&mut self, slot: usize, row: &[T]) {
+        let rows = 1usize << self.shift;
+        if slot.is_multiple_of(rows) {
+            self.blocks.push(Arc::new(Block::new(rows * self.width)));
+        }
+        Arc::make_mut(&mut self.blocks[slot >> self.shift]).extend(row);
+    }
+
+    /// `count` rows from a slot on, all in one block.
+    #[inline]
+    fn get(&self, slot: usize, count: usize) -> &[T] {
+        let first = slot & ((1 << self.shift) - 1);
+        &self.blocks[slot >> self.shift][first * self.width..][..count * self.width]
+    }
+
+    /// The first `slots` rows, whole blocks of them shared.
+    fn prefix(&self, slots: usize) -> Self {
+        let whole = slots >> self.shift;
+        let mut prefix = Self { blocks: self.blocks[..whole].to_vec(), ..*self };
+        for slot in whole << self.shift..slots {
+            prefix.push(slot, self.get(slot, 1));
+        }
+        prefix
+    }
 }
 
 impl Rows {
     pub(crate) fn new(dim: usize) -> Self {
+        let width = codes::width(dim);
         Self {
             dim,
-            width: codes::width(dim),
+            width,
             row_numbers: Vec::new(),
             codings: Vec::new(),
-            vectors: Vec::new(),
-            codes: Vec::new(),
+            vectors: Blocks::new(dim),
+            codes: Blocks::new(width),
+            bytes: vec![0; width],
         }
+    }
+
+    /// Length of a vector.
+    pub(crate) fn dim(&self) -> usize {
+        self.dim
     }
 
     /// Number of slots.
@@ -47,38 +90,33 @@ impl Rows {
 
     /// Memory for vectors and codes, in bytes.
     pub(super) fn bytes(&self) -> u64 {
-        let block = BLOCK * (self.dim * 4 + self.width);
-        (self.vectors.len() * block + self.len() * (size_of::<u64>() + size_of::<Coding>())) as u64
+        let row = self.dim * size_of::<f32>() + self.width + size_of::<u64>() + size_of::<Coding>();
+        (self.len() * row) as u64
     }
 
     /// Fills the next slot. Row numbers ascend.
     pub(crate) fn push(&mut self, row: u64, vector: &[f32]) -> u32 {
         debug_assert!(self.row_numbers.last().is_none_or(|&last| last < row));
         let slot = self.row_numbers.len();
-        let place = slot % BLOCK;
-        if place == 0 {
-            self.vectors.push(vec![0.0; BLOCK * self.dim].into());
-            self.codes.push(vec![Line::zeroed(); BLOCK * self.width / LINE].into());
-        }
-        let vectors = Arc::make_mut(&mut self.vectors[slot / BLOCK]);
-        vectors[place * self.dim..][..self.dim].copy_from_slice(vector);
-        let codes = Arc::make_mut(&mut self.codes[slot / BLOCK]);
-        let bytes = &mut bytemuck::cast_slice_mut(codes)[place * self.width..][..self.width];
-        self.codings.push(codes::encode_row(vector, bytes));
+        let mut bytes = std::mem::take(&mut self.bytes);
+        self.codings.push(codes::encode_row(vector, &mut bytes));
+        self.codes.push(slot, &bytes);
+        self.bytes = bytes;
+        self.vectors.push(slot, vector);
         self.row_numbers.push(row);
         u32::try_from(slot).expect("4 billion vectors do not fit in memory")
     }
 
     /// The first `slots` slots, whole blocks of them shared.
     pub(super) fn prefix(&self, slots: usize) -> Self {
-        let blocks = slots.div_ceil(BLOCK);
         Self {
             dim: self.dim,
             width: self.width,
             row_numbers: self.row_numbers[..slots].to_vec(),
             codings: self.codings[..slots].to_vec(),
-            vectors: self.vectors[..blocks].to_vec(),
-            codes: self.codes[..blocks].to_vec(),
+            vectors: self.vectors.prefix(slots),
+            codes: self.codes.prefix(slots),
+            bytes: vec![0; self.width],
         }
     }
 
@@ -93,8 +131,7 @@ impl Rows {
     }
 
     pub(crate) fn vector(&self, slot: u32) -> &[f32] {
-        let slot = slot as usize;
-        &self.vectors[slot / BLOCK][slot % BLOCK * self.dim..][..self.dim]
+        self.vectors.get(slot as usize, 1)
     }
 
     /// What the codes of a slot mean.
@@ -103,20 +140,22 @@ impl Rows {
         self.codings[slot as usize]
     }
 
+    /// What the codes of the slots of a 64-slot word mean, those that there are.
+    #[inline]
+    pub(super) fn word_codings(&self, word: usize) -> &[Coding] {
+        let first = word * 64;
+        &self.codings[first..self.codings.len().min(first + 64)]
+    }
+
     /// Value of one step of a slot's codes.
     pub(crate) fn scale(&self, slot: u32) -> f32 {
         self.coding(slot).scale
     }
 
-    /// Bytes of a row of codes.
-    pub(crate) fn width(&self) -> usize {
-        self.width
-    }
-
     /// Stored codes of a slot.
     #[inline]
     pub(crate) fn row_codes(&self, slot: u32) -> &[u8] {
-        self.codes(slot as usize, 1)
+        self.codes.get(slot as usize, 1)
     }
 
     /// Asks the processor for what a comparison with a slot's codes reads.
@@ -124,6 +163,12 @@ impl Rows {
     pub(crate) fn prefetch(&self, slot: u32) {
         kernels::prefetch(self.row_codes(slot));
         kernels::prefetch(std::slice::from_ref(&self.codings[slot as usize]));
+    }
+
+    /// Asks the processor for a slot's vector.
+    #[inline]
+    pub(super) fn prefetch_vector(&self, slot: u32) {
+        kernels::prefetch(self.vector(slot));
     }
 
     /// Codes of a slot's vector as a query.
@@ -135,13 +180,6 @@ impl Rows {
     #[inline]
     pub(crate) fn similarity(&self, a: u32, b: u32) -> f32 {
         kernels::dot_pair(self.row_codes(a), self.row_codes(b)) as f32 * (self.scale(a) * self.scale(b))
-    }
-
-    /// Stored codes of `count` slots from `first` on, all in one block.
-    #[inline]
-    pub(super) fn codes(&self, first: usize, count: usize) -> &[u8] {
-        let bytes: &[u8] = bytemuck::cast_slice(&self.codes[first / BLOCK]);
-        &bytes[first % BLOCK * self.width..][..count * self.width]
     }
 
     /// Dot product of a query and a row.
@@ -157,10 +195,10 @@ impl Rows {
         let first = word * 64;
         if wanted.count_ones() > FEW {
             let count = (self.len() - first).min(64);
-            kernels::dot_rows(query.codes(), self.codes(first, count), &mut sums[..count]);
+            kernels::dot_rows(query.codes(), self.codes.get(first, count), &mut sums[..count]);
         } else {
             for place in ones(wanted) {
-                kernels::dot_rows(query.codes(), self.codes(first + place, 1), &mut sums[place..=place]);
+                kernels::dot_rows(query.codes(), self.codes.get(first + place, 1), &mut sums[place..=place]);
             }
         }
     }

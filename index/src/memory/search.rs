@@ -14,7 +14,11 @@ impl Memory {
     /// searches that do not name their own.
     pub(crate) fn search(&self, question: &Question, effort: usize) -> Vec<Scored> {
         let admitted = self.admitted(question);
-        match self.search_graph(question, effort, &admitted) {
+        let count = match &admitted {
+            Cow::Borrowed(_) => self.live_count,
+            Cow::Owned(some) => some.count(),
+        };
+        match self.search_graph(question, effort, &admitted, count) {
             Some(found) => found,
             None => self.scan(&[question], vec![admitted]).pop().unwrap_or_default(),
         }

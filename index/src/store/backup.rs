@@ -5,9 +5,9 @@ use std::{fs, path::Path};
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 
 use super::{
-    FILE, IDS, ITEMS, Store, VECTORS,
+    FILE, IDS, ITEMS, Store, VECTORS, create_database,
     format::{COUNTERS, FORMAT, NEXT_ROW, StoreFacts, stamp},
-    io_error, open_database, storage_error,
+    fresh_partial, io_error, storage_error,
     sums::{SUMS, row_sum},
     sync_folder,
 };
@@ -15,8 +15,6 @@ use crate::IndexError;
 
 /// Rows in one transaction of the copy. Its pages are held in memory until the commit.
 const ROWS_AT_ONCE: usize = 20_000;
-/// Name of a copy that is not whole yet.
-const PARTIAL: &str = "catalogue.redb.partial";
 
 impl Store {
     /// Copies what is committed now into a new store in `folder`. Writing goes on meanwhile. Returns the number of items.
@@ -26,15 +24,9 @@ impl Store {
             return Err(IndexError::Exists { path: target });
         }
         fs::create_dir_all(folder).map_err(io_error(folder))?;
-        let partial = folder.join(PARTIAL);
-        match fs::remove_file(&partial) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(io_error(&partial)(error));
-            }
-            _ => {}
-        }
+        let partial = fresh_partial(folder)?;
         let read = self.begin_read()?;
-        let facts = self.facts_in(&read)?.ok_or_else(|| self.damaged("it does not say what it is"))?;
+        let facts = self.facts_in(&read)?.ok_or_else(|| self.says_nothing())?;
         let items = self.copy(&read, &StoreFacts { format: FORMAT, ..facts }, &partial)?;
         fs::rename(&partial, &target).map_err(io_error(&target))?;
         sync_folder(folder)?;
@@ -54,7 +46,7 @@ impl Store {
             .get(NEXT_ROW)
             .map_err(|error| source(error.into()))?
             .map_or(0, |row| row.value());
-        let copy = open_database(target, false)?;
+        let copy = create_database(target)?;
         let failed = |error: redb::Error| storage_error(target)(error);
         let mut rows = items.iter().map_err(|error| source(error.into()))?;
         let (mut copied, mut first) = (0, true);

@@ -5,8 +5,6 @@
 //! | 1 | rows, ids, vectors |
 //! | 2 | a checksum of each row |
 
-use std::path::Path;
-
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use super::{
@@ -42,24 +40,18 @@ pub struct StoreFacts {
 }
 
 impl Store {
-    /// Checks that the store belongs to this version and model, and brings an older format up to date; stamps the store if
-    /// it is new. True if it was new.
-    pub(super) fn check_format(&self, folder: &Path, options: &OpenOptions) -> Result<bool, IndexError> {
-        match self.facts()? {
-            Some(facts) => {
-                self.check_facts(&facts, options)?;
-                if facts.format < FORMAT {
-                    tracing::info!(store = %self.path.display(), from = facts.format, to = FORMAT, "upgrading the store");
-                    self.upgrade()?;
-                }
-                Ok(false)
-            }
-            None if options.create => self.write_stamp(options).map(|()| true),
-            None => Err(IndexError::NotFound { path: folder.to_owned() }),
+    /// Checks that the store belongs to this version and model, and brings an older format up to date.
+    pub(super) fn check_format(&self, options: &OpenOptions) -> Result<(), IndexError> {
+        let facts = self.facts()?.ok_or_else(|| self.says_nothing())?;
+        self.check_facts(&facts, options)?;
+        if facts.format < FORMAT {
+            tracing::info!(store = %self.path.display(), from = facts.format, to = FORMAT, "upgrading the store");
+            self.upgrade()?;
         }
+        Ok(())
     }
 
-    /// What the store says about itself; `None` if it says nothing because it is new.
+    /// What the store says about itself; `None` if it says nothing.
     pub(super) fn facts(&self) -> Result<Option<StoreFacts>, IndexError> {
         let read = self.begin_read()?;
         self.facts_in(&read)
@@ -106,7 +98,8 @@ impl Store {
         Ok(())
     }
 
-    fn write_stamp(&self, options: &OpenOptions) -> Result<(), IndexError> {
+    /// Writes what a new store says about itself.
+    pub(super) fn write_stamp(&self, options: &OpenOptions) -> Result<(), IndexError> {
         let facts = StoreFacts {
             format: FORMAT,
             dim: options.dim,

@@ -21,7 +21,7 @@ use std::{
 
 use redb::{Builder, ConcurrencyMode, Database, ReadOnlyDatabase, TableDefinition};
 
-use crate::{IndexError, OpenOptions};
+use crate::{IndexError, OpenOptions, graph};
 
 pub use format::StoreFacts;
 pub(crate) use read::Record;
@@ -32,6 +32,8 @@ pub(crate) use write::{Change, Write};
 
 /// File name of the store in its folder.
 const FILE: &str = "catalogue.redb";
+/// Name of a new store or a copy that is not complete yet.
+const PARTIAL: &str = "catalogue.redb.partial";
 /// Memory for redb's page cache. Searches read only the records of their hits from the file; the system caches the rest.
 const CACHE_BYTES: usize = 64 << 20;
 
@@ -60,17 +62,31 @@ impl Store {
     /// none and the options say so.
     pub(crate) fn open(folder: &Path, options: &OpenOptions) -> Result<Self, IndexError> {
         let path = folder.join(FILE);
-        if options.create {
-            fs::create_dir_all(folder).map_err(io_error(folder))?;
-        } else if !path.try_exists().map_err(io_error(&path))? {
-            return Err(IndexError::NotFound { path: folder.to_owned() });
+        if !path.try_exists().map_err(io_error(&path))? {
+            if !options.create {
+                return Err(IndexError::NotFound { path: folder.to_owned() });
+            }
+            Self::create(folder, options)?;
         }
-        let db = open_database(&path, true)?;
-        let store = Self { db: Handle::Writing(db), path, dim: options.dim };
-        if store.check_format(folder, options)? {
-            sync_folder(folder)?;
-        }
+        let store = Self { db: Handle::Writing(open_database(&path)?), path, dim: options.dim };
+        store.check_format(options)?;
         Ok(store)
+    }
+
+    /// Makes an empty store. It appears under its name only when it is complete, so that a file which says nothing, an empty one
+    /// say, is never a new store: it is one that has lost what it had.
+    fn create(folder: &Path, options: &OpenOptions) -> Result<(), IndexError> {
+        let (graph, target) = (folder.join(graph::FILE), folder.join(FILE));
+        if graph.try_exists().map_err(io_error(&graph))? {
+            let detail = format!("the file is gone; {} shows that there was one", graph::FILE);
+            return Err(IndexError::Damaged { path: target, detail });
+        }
+        fs::create_dir_all(folder).map_err(io_error(folder))?;
+        let partial = fresh_partial(folder)?;
+        let db = Handle::Writing(create_database(&partial)?);
+        Self { db, path: partial.clone(), dim: options.dim }.write_stamp(options)?;
+        fs::rename(&partial, &target).map_err(io_error(&target))?;
+        sync_folder(folder)
     }
 
     /// Opens the store in a folder for reading only, whatever model made its vectors. Another process may be writing.
@@ -81,7 +97,7 @@ impl Store {
         }
         let mut store = Self { db: Handle::Reading(open_for_reading(&path)?), path, dim: 0 };
         let facts = guarded(&store.path, || store.facts())?;
-        let facts = facts.ok_or_else(|| IndexError::NotFound { path: folder.to_owned() })?;
+        let facts = facts.ok_or_else(|| store.says_nothing())?;
         if facts.format != format::FORMAT {
             let (found, supported) = (facts.format, format::FORMAT);
             return Err(IndexError::UnsupportedFormat { path: store.path, found, supported });
@@ -98,7 +114,7 @@ impl Store {
         }
         let size = || fs::metadata(&path).map(|file| file.len()).map_err(io_error(&path));
         let before = size()?;
-        let mut db = open_database(&path, true)?;
+        let mut db = open_database(&path)?;
         // It moves pages in several steps; a step that moved nothing is the last.
         guarded(&path, || {
             while db.compact().map_err(storage_error(&path))? {}
@@ -118,6 +134,10 @@ impl Store {
         fs::metadata(&self.path).map_or(0, |file| file.len())
     }
 
+    fn says_nothing(&self) -> IndexError {
+        self.damaged("it does not say what it is")
+    }
+
     fn damaged(&self, detail: impl Into<String>) -> IndexError {
         IndexError::Damaged { path: self.path.clone(), detail: detail.into() }
     }
@@ -127,21 +147,41 @@ impl Store {
     }
 }
 
-fn open_database(path: &Path, check: bool) -> Result<Database, IndexError> {
-    guarded(path, || {
-        let mut builder = Builder::new();
-        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(check);
-        builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
-        builder.create(path).map_err(storage_error(path))
-    })
+/// Opens the file of a store and checks all its checksums.
+fn open_database(path: &Path) -> Result<Database, IndexError> {
+    refuse_empty(path)?;
+    guarded(path, || builder().set_check_integrity_on_open(true).open(path).map_err(storage_error(path)))
+}
+
+fn create_database(path: &Path) -> Result<Database, IndexError> {
+    guarded(path, || builder().create(path).map_err(storage_error(path)))
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES).set_concurrency_mode(ConcurrencyMode::SingleWriter);
+    builder
+}
+
+fn refuse_empty(path: &Path) -> Result<(), IndexError> {
+    if fs::metadata(path).map_err(io_error(path))?.len() > 0 {
+        return Ok(());
+    }
+    Err(IndexError::Damaged { path: path.to_owned(), detail: "the file is empty".into() })
+}
+
+/// The path of a store in the making; what an interrupted attempt has left there is gone.
+fn fresh_partial(folder: &Path) -> Result<PathBuf, IndexError> {
+    let partial = folder.join(PARTIAL);
+    match fs::remove_file(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&partial)(error)),
+        _ => Ok(partial),
+    }
 }
 
 fn open_for_reading(path: &Path) -> Result<ReadOnlyDatabase, IndexError> {
-    guarded(path, || {
-        let mut builder = Builder::new();
-        builder.set_cache_size(CACHE_BYTES).set_concurrency_mode(ConcurrencyMode::SingleWriter);
-        builder.open_read_only(path).map_err(storage_error(path))
-    })
+    refuse_empty(path)?;
+    guarded(path, || builder().open_read_only(path).map_err(storage_error(path)))
 }
 
 /// Runs something that reads a file which may be damaged. The storage engine may panic on one; that is damage, too.

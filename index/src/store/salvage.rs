@@ -117,7 +117,7 @@ impl<'a> Source<'a> {
         let db = Handle::Reading(open_for_reading(path)?);
         let store = Store { db, path: path.to_owned(), dim: 0 };
         let facts = guarded(path, || store.facts())?;
-        let facts = facts.ok_or_else(|| store.damaged("it does not say what it is"))?;
+        let facts = facts.ok_or_else(|| store.says_nothing())?;
         let next_row = guarded(path, || store.counter())?;
         let expected = guarded(path, || store.len()).ok();
         let Handle::Reading(db) = store.db else { return Err(IndexError::Closed) };

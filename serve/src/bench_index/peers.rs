@@ -38,7 +38,7 @@ pub enum PeerError {
     },
     /// It reports an error.
     #[error(
-        "{name}: {reason} (the packages of tests/peers/index-requirements.txt must be installed for this Python)"
+        "{name}: {reason} (`cargo xtask setup --with peers` installs the libraries; name its bin/python with --python)"
     )]
     Failed {
         /// The peer.

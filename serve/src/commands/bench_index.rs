@@ -10,11 +10,11 @@ use super::Done;
 
 /// The index against other libraries: speed at equal recall, one thread, the same vectors and the same truth.
 ///
-/// The libraries run in Python (packages of tests/peers/index-requirements.txt). Without --vectors, made-up vectors are used that
+/// The libraries run in Python; `cargo xtask setup --with peers` installs them. Without --vectors, made-up vectors are used that
 /// resemble embeddings of a catalogue.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  dfml bench index --count 60000 --json bench.json --plot bench.svg
+  dfml bench index --python ~/.cache/dfml/peers/bin/python --count 60000 --json bench.json --plot bench.svg
   dfml bench index --vectors vectors.npy --queries queries.npy --against hnswlib,faiss
   dfml bench index --grow 10000,100000 --plot growth.svg")]
 pub(super) struct Args {

@@ -123,7 +123,7 @@ unsafe fn avx2_rows(query: &[i8], rows: &[u8], out: &mut [i32]) {
 }
 
 /// Rows that a scan has fetched before it comes to them: four streams at once are more than the processor foresees by itself.
-const AHEAD: usize = 4 * FOUR;
+const AHEAD: usize = 8 * FOUR;
 
 /// Asks for bytes that will be read soon. They need not be there: a prefetch never fails.
 #[target_feature(enable = "avx2")]

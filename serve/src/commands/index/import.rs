@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, path::PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use dfml_index::{EmbeddedIndex, OpenOptions, VectorIndex};
 use dfml_serve::{
     bulk::{ImageList, Ingest, IngestEvent, IngestOptions, IngestSummary, Products},
@@ -62,8 +62,7 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
     let manifest = engine.manifest();
     let options =
         OpenOptions { create: true, ..OpenOptions::new(manifest.embedding_dim, manifest.fingerprint()) };
-    let index = EmbeddedIndex::open(&args.catalogue, options)
-        .with_context(|| format!("store {}", args.catalogue.display()))?;
+    let index = EmbeddedIndex::open(&args.catalogue, options)?;
     let interrupt = Interrupt::listen()?;
     let mut progress = Progress::new("indexing", list.entries.len());
     let ingest = Ingest { engine: &engine, index: &index, list: &list, products: &products };

@@ -2,11 +2,11 @@
 
 use std::{
     io::{BufWriter, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use anyhow::{Context as _, bail};
-use dfml_index::{EmbeddedIndex, OpenOptions, StoreReader, VectorIndex};
+use dfml_index::{EmbeddedIndex, IndexError, OpenOptions, StoreReader, VectorIndex};
 use serde_json::json;
 
 use super::{
@@ -96,12 +96,8 @@ pub(super) struct RestoreArgs {
     salvage: bool,
 }
 
-fn open(catalogue: &Path) -> anyhow::Result<StoreReader> {
-    StoreReader::open(catalogue).with_context(|| format!("store {}", catalogue.display()))
-}
-
 pub(super) fn export(args: ExportArgs) -> anyhow::Result<Done> {
-    let reader = open(&args.catalogue)?;
+    let reader = StoreReader::open(&args.catalogue)?;
     match &args.out {
         Some(path) => {
             let file = fs_err::File::create(path)?;
@@ -143,7 +139,7 @@ fn write_items(reader: &StoreReader, args: &ExportArgs, mut out: impl Write) -> 
 }
 
 pub(super) fn stats(args: &StatsArgs) -> anyhow::Result<Done> {
-    let reader = open(&args.catalogue)?;
+    let reader = StoreReader::open(&args.catalogue)?;
     let (facts, items) = (reader.facts(), reader.count()?);
     let report = json!({
         "items": items,
@@ -167,7 +163,7 @@ pub(super) fn stats(args: &StatsArgs) -> anyhow::Result<Done> {
 }
 
 pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<Done> {
-    let report = open(&args.catalogue)?.verify()?;
+    let report = StoreReader::open(&args.catalogue)?.verify()?;
     for problem in &report.named {
         println!("{problem}");
     }
@@ -184,8 +180,7 @@ pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<Done> {
 }
 
 pub(super) fn compact(args: &CompactArgs) -> anyhow::Result<Done> {
-    let (before, after) = EmbeddedIndex::shrink(&args.catalogue)
-        .with_context(|| format!("store {}", args.catalogue.display()))?;
+    let (before, after) = EmbeddedIndex::shrink(&args.catalogue)?;
     println!(
         "{}: {:.1} MB before, {:.1} MB now",
         args.catalogue.display(),
@@ -196,7 +191,7 @@ pub(super) fn compact(args: &CompactArgs) -> anyhow::Result<Done> {
 }
 
 pub(super) fn backup(args: &BackupArgs) -> anyhow::Result<Done> {
-    let items = open(&args.catalogue)?.backup(&args.to)?;
+    let items = StoreReader::open(&args.catalogue)?.backup(&args.to)?;
     println!("{}: {items} items", args.to.display());
     Ok(Done::Complete)
 }
@@ -206,18 +201,25 @@ pub(super) fn restore(args: &RestoreArgs) -> anyhow::Result<Done> {
         let report = EmbeddedIndex::salvage(&args.from, &args.catalogue)?;
         let of = report.expected.map_or_else(|| "an unknown number".into(), |count| count.to_string());
         println!(
-            "{}: {} items recovered of {of}; {} rows were broken",
+            "{}: {} items recovered of {of}; broken rows: {}",
             args.catalogue.display(),
             report.recovered,
             report.broken
         );
         return Ok(Done::Complete);
     }
-    let reader = StoreReader::open(&args.from)
-        .with_context(|| format!("{}: --salvage takes what is whole", args.from.display()))?;
-    let items = reader.backup(&args.catalogue)?;
+    let copy = || {
+        let reader = StoreReader::open(&args.from)?;
+        let items = reader.backup(&args.catalogue)?;
+        Ok((items, reader.facts().clone()))
+    };
+    let (items, facts) = copy().map_err(|error: IndexError| match error {
+        damage @ IndexError::Damaged { .. } => anyhow::Error::new(damage)
+            .context(format!("{}: with --salvage what is whole is taken", args.from.display())),
+        other => other.into(),
+    })?;
     // Opened once, so that the first start is not the one that finds out.
-    EmbeddedIndex::open(&args.catalogue, OpenOptions::from(reader.facts().clone()))?.flush()?;
+    EmbeddedIndex::open(&args.catalogue, OpenOptions::from(facts))?.flush()?;
     println!("{}: {items} items", args.catalogue.display());
     Ok(Done::Complete)
 }

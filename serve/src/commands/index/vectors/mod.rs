@@ -1,0 +1,167 @@
+//! `dfml index vectors`: ready vectors into a store.
+
+mod lines;
+mod parquet;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use dfml_index::{EmbeddedIndex, Item, OpenOptions, StoreReader, VectorIndex};
+use dfml_models::Manifest;
+use dfml_serve::npy;
+
+pub(super) use lines::{EXPORT, Header};
+
+use super::{Done, interrupt::Interrupt, progress::Progress};
+
+/// Items written at a time.
+const BATCH: usize = 1024;
+
+/// Put ready vectors into a store.
+///
+/// Items that the store already has just so are left alone, so an interrupted run is resumed by running it again. A store that
+/// does not exist is made, for the model of --model or of the export.
+///
+/// The columns of a Parquet file: id or path (text); embedding or vector (list of numbers); product_id (text; the id if there is
+/// no such column); metadata (text, a JSON object); error (text: this row has no vector and is left out). Any other column of
+/// texts, numbers or truth values goes into the metadata.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  dfml index vectors --catalogue copy --items export.jsonl
+  dfml index vectors --catalogue store --items items.jsonl --vectors vectors.npy --model model
+  dfml embed --list photos.txt --model model --format parquet --out vectors.parquet
+  dfml index vectors --catalogue store --items vectors.parquet --model model
+  dfml index vectors --catalogue store --items items.jsonl --vectors vectors.parquet --model model")]
+pub(super) struct Args {
+    /// Store directory; made if it does not exist.
+    #[arg(long, value_name = "DIR")]
+    catalogue: PathBuf,
+    /// One JSON object a line with id, product_id, metadata and vector, which is what `dfml index export` writes; or a Parquet
+    /// file.
+    #[arg(long, value_name = "FILE")]
+    items: PathBuf,
+    /// The vectors, if they are not in the items, in the order of the items: a NumPy array f32 [items, dim], or the column
+    /// embedding of a Parquet file.
+    #[arg(long, value_name = "FILE")]
+    vectors: Option<PathBuf>,
+    /// The model that made the vectors; needed for a new store unless the items come from an export.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Exit with code 1 if any item was left out.
+    #[arg(long)]
+    strict: bool,
+}
+
+/// A vector, or why there is none.
+type Vector = Result<Vec<f32>, String>;
+
+/// An item whose vector may be missing, and where it was read.
+struct Entry {
+    item: Item,
+    missing: Option<String>,
+    place: String,
+}
+
+/// What was read.
+#[derive(Default)]
+struct Entries {
+    header: Option<Header>,
+    list: Vec<Entry>,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<Done> {
+    let entries = if parquet::is_parquet(&args.items)? {
+        if args.vectors.is_some() {
+            bail!("{} has its own vectors; leave --vectors out", args.items.display());
+        }
+        parquet::entries(&args.items)?
+    } else {
+        let vectors = args.vectors.as_deref().map(vectors).transpose()?;
+        lines::entries(&args.items, vectors)?
+    };
+    let options = options(&args, &entries)?;
+    let index = EmbeddedIndex::open(&args.catalogue, options)?;
+    store(&args, &index, entries.list)
+}
+
+/// The vectors of a file, row by row.
+fn vectors(path: &Path) -> anyhow::Result<Vec<Vector>> {
+    if parquet::is_parquet(path)? {
+        return parquet::vectors(path);
+    }
+    let array = npy::read(path)?;
+    Ok(array.values.chunks_exact(array.columns.max(1)).map(|row| Ok(row.to_vec())).collect())
+}
+
+/// For which model the store is: the named one, the export's, or the one that it is for already.
+fn options(args: &Args, entries: &Entries) -> anyhow::Result<OpenOptions> {
+    let (dim, fingerprint) = if let Some(model) = &args.model {
+        let manifest = Manifest::load(model)?;
+        (manifest.embedding_dim, manifest.fingerprint())
+    } else if let Some(header) = &entries.header {
+        (header.dim, header.model_fingerprint.clone())
+    } else if args.catalogue.exists() {
+        let facts = StoreReader::open(&args.catalogue)?.facts().clone();
+        (facts.dim, facts.model_fingerprint)
+    } else {
+        bail!("name the --model that made these vectors: the store is new, and the items do not say");
+    };
+    // Before the store is made: nothing is begun with vectors that cannot be taken.
+    for entry in entries.list.iter().filter(|entry| entry.missing.is_none()) {
+        check(&entry.item.vector, dim).with_context(|| entry.place.clone())?;
+    }
+    Ok(OpenOptions { create: true, ..OpenOptions::new(dim, fingerprint) })
+}
+
+fn check(vector: &[f32], dim: usize) -> anyhow::Result<()> {
+    if vector.len() != dim {
+        bail!("the vector has {} values; the model makes {dim}", vector.len());
+    }
+    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+    if !length.is_finite() || (length - 1.0).abs() > 1e-3 {
+        bail!("the vector has length {length}, not 1");
+    }
+    Ok(())
+}
+
+fn store(args: &Args, index: &EmbeddedIndex, entries: Vec<Entry>) -> anyhow::Result<Done> {
+    let interrupt = Interrupt::listen()?;
+    let mut progress = Progress::new("storing", entries.len());
+    let (mut stored, mut unchanged, mut left_out, mut batch) = (0, 0, 0, Vec::new());
+    let mut write = |batch: &mut Vec<Item>| {
+        stored += batch.len();
+        index.upsert(std::mem::take(batch))
+    };
+    for Entry { item, missing, place } in entries {
+        if interrupt.requested() {
+            break;
+        }
+        if let Some(reason) = missing {
+            progress.line(&format!("warning: {place}: {reason}"));
+            left_out += 1;
+        } else if index.get(&item.id)?.as_ref() == Some(&item) {
+            unchanged += 1;
+        } else {
+            batch.push(item);
+        }
+        if batch.len() >= BATCH {
+            write(&mut batch)?;
+        }
+        progress.step();
+    }
+    write(&mut batch)?;
+    progress.finish();
+    println!(
+        "{}: {} items; {stored} stored, {unchanged} unchanged, {left_out} left out",
+        args.catalogue.display(),
+        index.count()
+    );
+    if interrupt.requested() {
+        eprintln!("interrupted; the store has what was done, run the same command again to go on");
+        return Ok(Done::Interrupted);
+    }
+    if args.strict && left_out > 0 {
+        bail!("{left_out} items were left out");
+    }
+    Ok(Done::Complete)
+}
