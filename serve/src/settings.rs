@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use dfml_index::Tuning;
 use dfml_models::DecodeLimits;
 use figment::{
     Figment,
@@ -44,6 +45,8 @@ pub struct Settings {
     pub fetch: FetchSettings,
     /// Bounds on images.
     pub limits: LimitSettings,
+    /// How the index searches and when it rebuilds.
+    pub index: Tuning,
 }
 
 /// `[engine]`: where and with how many threads the network is computed.

@@ -54,7 +54,7 @@ pub(super) fn build(rows: &Rows, options: &BuildOptions, stop: &AtomicBool) -> O
     let nodes = rows.len();
     let mut order: Vec<u32> = (0..nodes as u32).collect();
     order.shuffle(&mut rand_chacha::ChaCha8Rng::seed_from_u64(SEED));
-    let distance = CodeDistance { width: rows.width() };
+    let distance = CodeDistance { width: rows.row_codes(0).len() };
     let hnsw = Hnsw::<u8, CodeDistance>::new(options.links, nodes, LAYERS_MAX, options.effort, distance);
     for some in order.chunks(STEP) {
         if stop.load(Ordering::Relaxed) {

@@ -197,7 +197,10 @@ fn load(args: &Args, mut settings: Settings, metrics: Arc<Metrics>) -> anyhow::R
     let active = exchanged.unwrap_or(given);
     let engine = Arc::new(args.engine.load(&active.model, &mut settings)?);
     let manifest = engine.manifest();
-    let options = OpenOptions::new(manifest.embedding_dim, manifest.fingerprint());
+    let options = OpenOptions {
+        tuning: settings.index.clone(),
+        ..OpenOptions::new(manifest.embedding_dim, manifest.fingerprint())
+    };
     let index = EmbeddedIndex::open(&active.store, options)
         .with_context(|| format!("store {}", active.store.display()))?;
     let mut backend = Backend::new(engine, settings.batch_options(), metrics, Arc::new(index))?;
@@ -247,6 +250,7 @@ fn http_options(settings: &Settings, args: &Args, keys: KeyStore) -> anyhow::Res
             stores: stores(args),
             engine: engine.engine_options(),
             batch: settings.batch_options(),
+            tuning: settings.index.clone(),
         }),
         fetch: settings.fetch.options().map_err(|reason| anyhow!("fetch.networks: {reason}"))?,
         keys,

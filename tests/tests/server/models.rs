@@ -31,6 +31,7 @@ fn host(shop: &Shop) -> (TempDir, HttpOptions) {
         stores: folder.path().join("stores"),
         engine: EngineOptions { threads: Some(1), ..EngineOptions::default() },
         batch: BatchOptions::default(),
+        tuning: dfml_index::Tuning::default(),
     };
     let options = HttpOptions {
         models: Some(host),

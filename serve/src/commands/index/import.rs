@@ -60,8 +60,11 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
     };
     let (engine, bulk) = args.engine.load_bulk(&args.model, &mut settings)?;
     let manifest = engine.manifest();
-    let options =
-        OpenOptions { create: true, ..OpenOptions::new(manifest.embedding_dim, manifest.fingerprint()) };
+    let options = OpenOptions {
+        create: true,
+        tuning: settings.index.clone(),
+        ..OpenOptions::new(manifest.embedding_dim, manifest.fingerprint())
+    };
     let index = EmbeddedIndex::open(&args.catalogue, options)?;
     let interrupt = Interrupt::listen()?;
     let mut progress = Progress::new("indexing", list.entries.len());

@@ -145,8 +145,11 @@ fn load(spec: &ModelSpec, state: &AppState, host: &ModelHost, old: &Backend) -> 
     }
     let store = host.stores.join(&fingerprint[..16]);
     fs_err::create_dir_all(&host.stores).map_err(|error| error.to_string())?;
-    let options =
-        OpenOptions { create: true, ..OpenOptions::new(engine.manifest().embedding_dim, fingerprint) };
+    let options = OpenOptions {
+        create: true,
+        tuning: host.tuning.clone(),
+        ..OpenOptions::new(engine.manifest().embedding_dim, fingerprint)
+    };
     let index = EmbeddedIndex::open(&store, options).map_err(|error| error.to_string())?;
     let mut backend = Backend::new(Arc::new(engine), host.batch, state.metrics_shared(), Arc::new(index))
         .map_err(|error| error.to_string())?;

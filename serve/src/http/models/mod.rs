@@ -11,6 +11,7 @@ mod transfer;
 
 use std::path::PathBuf;
 
+use dfml_index::Tuning;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -30,6 +31,8 @@ pub struct ModelHost {
     pub engine: EngineOptions,
     /// How its requests are batched.
     pub batch: BatchOptions,
+    /// How its index searches.
+    pub tuning: Tuning,
 }
 
 /// Which model is to take over, and on what condition.
