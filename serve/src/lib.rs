@@ -2,7 +2,7 @@
 //!
 //! - [`access`]: API keys, scopes and rates.
 //! - [`engine`]: image bytes to unit vector, through ONNX Runtime, with batching.
-//! - [`bench`]: how fast this machine is at it, and beside what.
+//! - [`mod@bench`]: how fast this machine is at it, and beside what.
 //! - [`bulk`]: many images to vectors with every core busy, past the ones that cannot be read.
 //! - [`duplicates`]: clusters of near-identical items.
 //! - [`http`]: the HTTP server and its web page.
