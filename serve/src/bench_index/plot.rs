@@ -84,6 +84,8 @@ fn draw(
     log_x: bool,
 ) -> Result<(), PlotError> {
     let y = padded(curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.1)));
+    // Speed falls with recall, time grows with size: the corner that the curves leave free.
+    let legend = if log_x { SeriesLabelPosition::UpperLeft } else { SeriesLabelPosition::LowerLeft };
     let failed = |reason: String| PlotError { path: path.to_path_buf(), reason };
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE).map_err(|error| failed(error.to_string()))?;
@@ -113,7 +115,7 @@ fn draw(
             }
             chart
                 .configure_series_labels()
-                .position(SeriesLabelPosition::LowerLeft)
+                .position(legend)
                 .background_style(WHITE.mix(0.9))
                 .border_style(BLACK.mix(0.3))
                 .draw()
