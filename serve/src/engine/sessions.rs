@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn messages_lose_their_paths_and_keep_their_names() {
-        let text = "Failed to load library /home/me/.cache/libonnxruntime_providers_cuda.so with error:\n libcublas.so.13: \
+        let text = "Failed to load library /opt/runtime/libonnxruntime_providers_cuda.so with error:\n libcublas.so.13: \
                     cannot open (see https://example.org/cuda)";
         assert_eq!(
             without_paths(text),

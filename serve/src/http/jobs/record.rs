@@ -113,25 +113,16 @@ pub(super) struct Stored {
 
 impl JobView {
     pub(super) fn new(id: String, spec: &JobSpec) -> Self {
-        Self {
-            id,
-            kind: spec.kind(),
-            state: JobState::Queued,
-            created_unix: now(),
-            started_unix: None,
-            finished_unix: None,
-            done: 0,
-            total: None,
-            failed: 0,
-            failures: Vec::new(),
-            error: None,
-            result: None,
-        }
+        Self::queued(id, spec.kind(), now())
     }
 
+    /// Back to how it was made, to be run once more.
     pub(super) fn queue_again(&mut self) {
-        let (id, kind, created_unix) = (self.id.clone(), self.kind, self.created_unix);
-        *self = Self {
+        *self = Self::queued(std::mem::take(&mut self.id), self.kind, self.created_unix);
+    }
+
+    fn queued(id: String, kind: JobKind, created_unix: u64) -> Self {
+        Self {
             id,
             kind,
             created_unix,
@@ -144,7 +135,7 @@ impl JobView {
             failures: Vec::new(),
             error: None,
             result: None,
-        };
+        }
     }
 
     pub(super) fn begin(&mut self) {
