@@ -53,6 +53,19 @@ impl Groups {
             Self { order, inverse, counts }
         })
     }
+
+    /// Each sub-block's rows, in ascending order.
+    pub(super) fn places(&self) -> Vec<Tensor> {
+        self.order.split_with_sizes(self.counts.as_slice(), 0)
+    }
+
+    /// The rows that chose another sub-block than `index`, in ascending order.
+    pub(super) fn others(&self, index: usize) -> Tensor {
+        let places = self.places();
+        let others: Vec<&Tensor> =
+            places.iter().enumerate().filter(|(k, _)| *k != index).map(|(_, places)| places).collect();
+        Tensor::cat(&others, 0).sort(0, false).0
+    }
 }
 
 /// Zero in value, `x` in gradient.

@@ -8,6 +8,7 @@ mod fast;
 mod layer;
 mod masked;
 mod packed;
+mod queries;
 
 use dfml_models::{Architecture, TensorMap, Vit, to_factorized};
 use tch::{Device, Tensor};
@@ -136,11 +137,11 @@ impl VitNetwork {
         for (index, layer) in self.layers.iter().enumerate() {
             let Some(gates) = &layer.gates else {
                 let packed = Packed::new(layer);
-                let next = full_block(layer, &packed, &full).1;
+                let next = full_block(layer, &packed, &full).out;
                 // Before the first router there is one stream.
                 routed = match routes.is_empty() {
                     true => next.shallow_clone(),
-                    false => full_block(layer, &packed, &routed).1,
+                    false => full_block(layer, &packed, &routed).out,
                 };
                 full = next;
                 continue;
@@ -148,6 +149,7 @@ impl VitNetwork {
             let wanted = Wanted {
                 gaps: self.options.gap_weight != 0.0,
                 first: self.is_last(index).then_some(self.prefix.len() as i64),
+                one_stream: routes.is_empty(),
             };
             let output = match self.options.form {
                 Form::Fast => fast::forward(layer, gates, &full, &routed, wanted),
@@ -171,9 +173,9 @@ impl VitNetwork {
         for (index, layer) in self.layers.iter().enumerate() {
             let packed = Packed::new(layer);
             x = if self.is_last(index) {
-                full_block_first(layer, &packed, &x, self.prefix.len() as i64)
+                full_block_first(layer, &packed, &x, self.prefix.len() as i64, false).0
             } else {
-                full_block(layer, &packed, &x).1
+                full_block(layer, &packed, &x).out
             };
         }
         self.read(&x)

@@ -49,44 +49,81 @@ impl Packed {
         merge_heads(&scaled_dot_product(&qkv.get(0), &qkv.get(1), &qkv.get(2)))
     }
 
-    /// As [`attend`](Self::attend), for the first `count` tokens only; they read all tokens.
-    pub(super) fn attend_first(&self, normed: &Tensor, count: i64) -> Tensor {
+    /// Keys and values of all tokens, `[batch, heads, tokens, head]` each; heads in order of sub-block.
+    pub(super) fn keys_values(&self, normed: &Tensor) -> (Tensor, Tensor) {
         let (batch, tokens, dim) = sizes(normed);
-        let head = dim / self.heads;
-        let part = |start: i64, len: i64| {
-            (self.qkv.weight.narrow(0, start, len), self.qkv.bias.narrow(0, start, len))
-        };
-        let (weight, bias) = part(0, dim);
-        let q = normed.narrow(1, 0, count).linear(&weight, Some(&bias));
-        let q = q.view([batch, count, self.heads, head]).transpose(1, 2);
-        let (weight, bias) = part(dim, 2 * dim);
+        let (weight, bias) = self.rows(dim, 2 * dim);
         let kv = normed.linear(&weight, Some(&bias));
-        let kv = kv.view([batch, tokens, 2, self.heads, head]).permute([2, 0, 3, 1, 4]);
-        merge_heads(&scaled_dot_product(&q, &kv.get(0), &kv.get(1)))
+        let kv = kv.view([batch, tokens, 2, self.heads, dim / self.heads]).permute([2, 0, 3, 1, 4]);
+        (kv.get(0), kv.get(1))
     }
 
-    /// The attention's projection of what [`attend`](Self::attend) read.
-    pub(super) fn project(&self, read: &Tensor) -> Tensor {
+    /// What each head reads for `normed` `[batch, some, dim]` from the keys and values of all tokens.
+    fn attend_to(&self, normed: &Tensor, keys: &Tensor, values: &Tensor) -> Tensor {
+        let (batch, tokens, dim) = sizes(normed);
+        let (weight, bias) = self.rows(0, dim);
+        let q = normed.linear(&weight, Some(&bias));
+        let q = q.view([batch, tokens, self.heads, dim / self.heads]).transpose(1, 2);
+        merge_heads(&scaled_dot_product(&q, keys, values))
+    }
+
+    /// Rows of the weight and bias of queries, keys and values.
+    fn rows(&self, start: i64, len: i64) -> (Tensor, Tensor) {
+        (self.qkv.weight.narrow(0, start, len), self.qkv.bias.narrow(0, start, len))
+    }
+
+    /// The attention's projection of what its heads read.
+    fn project(&self, read: &Tensor) -> Tensor {
         self.proj.forward(read)
     }
 
-    pub(super) fn mlp(&self, normed: &Tensor) -> Tensor {
+    fn mlp(&self, normed: &Tensor) -> Tensor {
         self.fc2.forward(&self.fc1.forward(normed).gelu("none"))
     }
 }
 
-/// One block with all sub-blocks: `[batch, tokens, dim] -> [batch, tokens, dim]`; also the stream after the attention.
-pub(super) fn full_block(layer: &Layer, packed: &Packed, x: &Tensor) -> (Tensor, Tensor) {
-    let middle = x + packed.project(&packed.attend(&layer.norm1.forward(x)));
-    let out = &middle + packed.mlp(&layer.norm2.forward(&middle));
-    (middle, out)
+/// One block with all sub-blocks, `[batch, tokens, dim]` each.
+pub(super) struct FullBlock {
+    /// What the heads read; see [`Packed::attend`].
+    pub(super) read: Tensor,
+    /// The stream after the attention.
+    pub(super) middle: Tensor,
+    /// The stream after the MLP.
+    pub(super) out: Tensor,
 }
 
-/// As [`full_block`], but only the first `count` tokens of the result: all that is read after the last block.
-pub(super) fn full_block_first(layer: &Layer, packed: &Packed, x: &Tensor, count: i64) -> Tensor {
-    let read = packed.attend_first(&layer.norm1.forward(x), count);
-    let middle = x.narrow(1, 0, count) + packed.project(&read);
-    &middle + packed.mlp(&layer.norm2.forward(&middle))
+pub(super) fn full_block(layer: &Layer, packed: &Packed, x: &Tensor) -> FullBlock {
+    let read = packed.attend(&layer.norm1.forward(x));
+    let (middle, out) = after_reading(layer, packed, x, &read);
+    FullBlock { read, middle, out }
+}
+
+/// Only the first `count` tokens of the result: all that is read after the last block. With `others`, also the streams
+/// after attention and MLP of all tokens, as constants.
+pub(super) fn full_block_first(
+    layer: &Layer,
+    packed: &Packed,
+    x: &Tensor,
+    count: i64,
+    others: bool,
+) -> (Tensor, Option<[Tensor; 2]>) {
+    let normed = layer.norm1.forward(x);
+    let (keys, values) = packed.keys_values(&normed);
+    let read = packed.attend_to(&normed.narrow(1, 0, count), &keys, &values);
+    let out = after_reading(layer, packed, &x.narrow(1, 0, count), &read).1;
+    let constants = || {
+        let read = packed.attend_to(&normed.detach(), &keys.detach(), &values.detach());
+        let (middle, out) = after_reading(layer, packed, &x.detach(), &read);
+        [middle, out]
+    };
+    (out, others.then(|| tch::no_grad(constants)))
+}
+
+/// The stream after attention and MLP.
+fn after_reading(layer: &Layer, packed: &Packed, x: &Tensor, read: &Tensor) -> (Tensor, Tensor) {
+    let middle = x + packed.project(read);
+    let out = &middle + packed.mlp(&layer.norm2.forward(&middle));
+    (middle, out)
 }
 
 fn sizes(x: &Tensor) -> (i64, i64, i64) {
