@@ -2,12 +2,15 @@
 //!
 //! The official form runs every sub-block with autograd, masks, and runs a transformer's MLPs a second time for their
 //! gap. Both run in this process, step by step in turn, on the same weights and images. What is timed is forward pass,
-//! loss and backward pass: the optimiser is the same for both. Peak memory is that of a process of its own for each
-//! form. `cargo bench -p dfml-train -- deit_small` runs one backbone; DFML_BENCH_BATCH sets the batch (16).
+//! loss and backward pass: the optimiser is the same for both. Processor time counts beside the clock's, so that the ratio
+//! holds on a machine that does other work too. Peak memory is that of a process of its own for each
+//! form. `cargo bench -p dfml-train -- deit_small` runs one backbone; DFML_BENCH_BATCH sets the batch (16),
+//! `DFML_BENCH_DEVICE=cuda` takes the first GPU (whose memory is not measured).
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+use cpu_time::ProcessTime;
 use criterion::{Criterion, SamplingMode};
 use dfml_models::{Architecture, preset};
 use dfml_train::loss::ProxyAnchor;
@@ -42,6 +45,13 @@ fn batch_size() -> i64 {
     std::env::var("DFML_BENCH_BATCH").ok().and_then(|text| text.parse().ok()).unwrap_or(16)
 }
 
+fn device() -> Device {
+    match std::env::var("DFML_BENCH_DEVICE").as_deref() {
+        Ok("cuda") => Device::Cuda(0),
+        _ => Device::Cpu,
+    }
+}
+
 /// A network in one form, and what it is trained on.
 struct Step {
     network: Box<dyn Network>,
@@ -57,18 +67,18 @@ impl Step {
         let architecture: Architecture = published.architecture.with_sub_blocks(k);
         let options = NetworkOptions { form, ..NetworkOptions::default() };
         let weights = fresh_weights(&architecture, 1);
-        let network = build(&architecture, &weights, &options, Device::Cpu).expect("its own weights fit");
+        let network = build(&architecture, &weights, &options, device()).expect("its own weights fit");
         tch::manual_seed(7);
         let batch = batch_size();
-        let pixels = Tensor::randn([batch, 3, side, side], (Kind::Float, Device::Cpu));
-        let labels = Tensor::arange(batch, (Kind::Int64, Device::Cpu)).remainder(CLASSES);
-        let loss = ProxyAnchor::new(CLASSES, architecture.embedding_dim() as i64, 0.1, 32.0, Device::Cpu);
+        let pixels = Tensor::randn([batch, 3, side, side], (Kind::Float, device()));
+        let labels = Tensor::arange(batch, (Kind::Int64, device())).remainder(CLASSES);
+        let loss = ProxyAnchor::new(CLASSES, architecture.embedding_dim() as i64, 0.1, 32.0, device());
         Step { network, loss, pixels, labels }
     }
 
     /// Forward pass, the official loss, backward pass.
-    fn run(&self) -> Duration {
-        let started = Instant::now();
+    fn run(&self) -> Spent {
+        let (started, worked) = (Instant::now(), ProcessTime::now());
         for (_, param) in self.network.params().trainable() {
             param.tensor.shallow_clone().zero_grad();
         }
@@ -80,20 +90,27 @@ impl Step {
             + self.loss.forward(routed, &self.labels) * 0.5
             + distill * 0.5;
         total.backward();
+        if let Device::Cuda(index) = device() {
+            tch::Cuda::synchronize(index as i64);
+        }
         assert!(total.double_value(&[]).is_finite(), "the loss is not a number");
-        started.elapsed()
+        Spent { clock: started.elapsed(), cpu: worked.elapsed() }
     }
 }
 
-/// Times of the two forms, taken in turn.
-#[derive(Default)]
-struct Pairs {
-    ours: Vec<f64>,
-    official: Vec<f64>,
+/// What a step took.
+#[derive(Clone, Copy)]
+struct Spent {
+    clock: Duration,
+    /// Of all threads.
+    cpu: Duration,
 }
 
+/// What each step took, the official form's first.
+type Pairs = Vec<[Spent; 2]>;
+
 fn compare(criterion: &mut Criterion, name: &str, k: usize) {
-    let pairs = RefCell::new(Pairs::default());
+    let pairs = RefCell::new(Pairs::new());
     let mut group = criterion.benchmark_group("step_time");
     group.sample_size(10).sampling_mode(SamplingMode::Flat).warm_up_time(Duration::from_millis(1));
     group.measurement_time(Duration::from_secs(1));
@@ -105,37 +122,48 @@ fn compare(criterion: &mut Criterion, name: &str, k: usize) {
         bencher.iter_custom(|iterations| {
             let mut total = Duration::ZERO;
             for _ in 0..iterations {
-                let (a, b) = (official.run(), ours.run());
-                total += b;
-                let mut pairs = pairs.borrow_mut();
-                pairs.official.push(a.as_secs_f64());
-                pairs.ours.push(b.as_secs_f64());
+                let pair = [official.run(), ours.run()];
+                total += pair[1].clock;
+                pairs.borrow_mut().push(pair);
             }
             total
         });
     });
     group.finish();
     let pairs = pairs.into_inner();
-    if pairs.ours.is_empty() {
+    if pairs.is_empty() {
         return;
     }
-    let mut ratios: Vec<f64> = pairs.official.iter().zip(&pairs.ours).map(|(a, b)| a / b).collect();
-    let (low, high) = (percentile(&mut ratios, 0.1), percentile(&mut ratios, 0.9));
-    let ratio = percentile(&mut ratios, 0.5);
-    let (mut ours, mut official) = (pairs.ours, pairs.official);
-    let [mine, theirs] = [Form::Fast, Form::Masked].map(|form| child_memory(name, k, form));
+    let seconds = |form: usize| median(&pairs, |pair| pair[form].clock.as_secs_f64());
+    let clock = |pair: &[Spent; 2]| pair[0].clock.div_duration_f64(pair[1].clock);
+    let cpu = |pair: &[Spent; 2]| pair[0].cpu.div_duration_f64(pair[1].cpu);
     println!(
-        "{name}, K = {k}, batch {}: official {:.2} s, ours {:.2} s, ratio {ratio:.2} ({low:.2} to {high:.2}, {} pairs); peak memory \
-         {theirs} MiB and {mine} MiB",
+        "{name}, K = {k}, batch {}: official {:.3} s, ours {:.3} s, ratio {:.2} ({:.2} to {:.2}), of processor time {:.2} ({:.2} to {:.2}), \
+         {} pairs",
         batch_size(),
-        percentile(&mut official, 0.5),
-        percentile(&mut ours, 0.5),
-        ratios.len()
+        seconds(0),
+        seconds(1),
+        median(&pairs, clock),
+        percentile(&pairs, clock, 0.1),
+        percentile(&pairs, clock, 0.9),
+        median(&pairs, cpu),
+        percentile(&pairs, cpu, 0.1),
+        percentile(&pairs, cpu, 0.9),
+        pairs.len()
     );
+    if device() == Device::Cpu {
+        let [ours, official] = [Form::Fast, Form::Masked].map(|form| child_memory(name, k, form));
+        println!("{name}: peak memory official {official} MiB, ours {ours} MiB");
+    }
 }
 
-/// The value below which `share` of `values` lie.
-fn percentile(values: &mut [f64], share: f64) -> f64 {
+fn median(pairs: &Pairs, of: impl Fn(&[Spent; 2]) -> f64) -> f64 {
+    percentile(pairs, of, 0.5)
+}
+
+/// The value below which `share` of the pairs' values lie.
+fn percentile(pairs: &Pairs, of: impl Fn(&[Spent; 2]) -> f64, share: f64) -> f64 {
+    let mut values: Vec<f64> = pairs.iter().map(of).collect();
     values.sort_by(f64::total_cmp);
     values[((values.len() - 1) as f64 * share).round() as usize]
 }

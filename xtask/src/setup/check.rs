@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::components::{Component, Way};
 use super::install::{State, state};
-use super::{peers, tools, unpack};
+use super::{libtorch_cuda, peers, tools, unpack};
 
 /// One line of the table.
 struct Row {
@@ -60,6 +60,9 @@ fn row(cache: &Path, component: Component, is_wanted: bool) -> Result<Row> {
             return Ok(other(tools::has_chromium(), "missing: chromium and chromedriver", place));
         }
         Way::Python => return Ok(other(peers::is_ready(cache), "missing", peers::FOLDER.to_owned())),
+        Way::LibtorchCuda => {
+            return Ok(other(libtorch_cuda::is_ready(cache), "missing", libtorch_cuda::FOLDER.to_owned()));
+        }
         Way::None => return Ok(other(false, "not made for this machine", String::new())),
     };
     let state = state(cache, &recipe);
@@ -88,7 +91,7 @@ fn size(folder: &Path) -> Result<u64> {
 
 /// The tools that set-up and builds use.
 fn tool_rows(wanted: &[Component]) -> impl Iterator<Item = Row> {
-    let needs_cxx = wanted.contains(&Component::Libtorch);
+    let needs_cxx = wanted.iter().any(|component| component.builds_training());
     let tools = [
         ("pip", tools::has_pip(), false, "python3 -m pip fetches wheels"),
         ("apt-get", tools::has_apt(), false, "fetches the furniture"),

@@ -15,6 +15,8 @@ pub(crate) enum Component {
     Weights,
     /// Trains models; needed to build dfml-train.
     Libtorch,
+    /// Trains models on NVIDIA GPUs; needed to build dfml-train for them.
+    LibtorchCuda,
     /// What the demo catalogue is rendered from.
     Furniture,
     /// Checks the licences, bans and advisories of dependencies.
@@ -41,6 +43,8 @@ pub(crate) enum Way {
     System,
     /// By pip, into an environment of its own.
     Python,
+    /// By pip, into a folder of its own.
+    LibtorchCuda,
     /// Nobody makes it for this machine.
     None,
 }
@@ -79,6 +83,7 @@ impl Part {
 
 /// The one file by which others find ONNX Runtime.
 pub(crate) const ONNXRUNTIME_LIBRARY: &str = "onnxruntime-1.31.1/libonnxruntime.so";
+pub(crate) const ONNXRUNTIME_CUDA_LIBRARY: &str = "onnxruntime-cuda-1.31.1/libonnxruntime.so";
 pub(crate) const LIBTORCH_FOLDER: &str = "libtorch-2.13.0";
 pub(crate) const CARGO_DENY: &str = "cargo-deny-0.20.2/cargo-deny";
 pub(crate) const WEIGHTS_FILE: &str = "weights/efficientnet-lite0.pth";
@@ -90,6 +95,7 @@ impl Component {
             Self::Onnxruntime => "onnxruntime",
             Self::Weights => "weights",
             Self::Libtorch => "libtorch",
+            Self::LibtorchCuda => "libtorch-cuda",
             Self::Furniture => "furniture",
             Self::CargoDeny => "cargo-deny",
             Self::Prometheus => "prometheus",
@@ -99,6 +105,11 @@ impl Component {
             Self::Cuda => "cuda",
             Self::Peers => "peers",
         }
+    }
+
+    /// Whether dfml-train is built with it.
+    pub(crate) fn builds_training(self) -> bool {
+        matches!(self, Self::Libtorch | Self::LibtorchCuda)
     }
 
     /// How the component is installed.
@@ -166,6 +177,7 @@ impl Component {
             },
             Self::Chromium => return Ok(Way::System),
             Self::Peers => return Ok(Way::Python),
+            Self::LibtorchCuda => return Ok(Way::LibtorchCuda),
         }))
     }
 }

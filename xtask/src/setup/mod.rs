@@ -9,6 +9,7 @@ mod archives;
 mod check;
 mod components;
 mod install;
+mod libtorch_cuda;
 mod peers;
 mod pip;
 mod tools;
@@ -30,6 +31,7 @@ Examples:
   cargo xtask setup --with libtorch,furniture,chromium
   cargo xtask setup --provider openvino      also ONNX Runtime with OpenVINO (84 MB to download)
   cargo xtask setup --provider cuda          also ONNX Runtime for NVIDIA GPUs, cuBLAS and cuDNN (1.6 GB to download)
+  cargo xtask setup --with libtorch-cuda     what training on NVIDIA GPUs needs (3 GB to download, 7 GB on disk)
   cargo xtask setup --with peers             also the Python programs that `dfml bench` compares with
   cargo xtask setup --check                  only say what is there; exit code 1 if something is missing")]
 pub(crate) struct Args {
@@ -56,8 +58,14 @@ enum Provider {
 
 /// Print the environment for building and running by hand, as shell commands
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  eval \"$(cargo xtask env)\" && cargo build -p dfml-train")]
-pub(crate) struct EnvArgs {}
+#[command(after_help = "Examples:
+  eval \"$(cargo xtask env)\" && cargo build -p dfml-train
+  eval \"$(cargo xtask env --cuda)\" && cargo build --release -p dfml-train    for NVIDIA GPUs")]
+pub(crate) struct EnvArgs {
+    /// The libtorch and ONNX Runtime for NVIDIA GPUs
+    #[arg(long)]
+    cuda: bool,
+}
 
 /// What serving needs.
 pub(crate) const BASIC: [Component; 2] = [Component::Onnxruntime, Component::Weights];
@@ -96,10 +104,11 @@ pub(crate) fn ensure(components: &[Component]) -> Result<Places> {
             Way::Archives(recipe) => install::ensure(&cache, &recipe)?,
             Way::System => apt::ensure_chromium()?,
             Way::Python => peers::ensure(&cache)?,
+            Way::LibtorchCuda => libtorch_cuda::ensure(&cache)?,
             Way::None => bail!("{} is not made for this machine", component.name()),
         }
     }
-    if components.contains(&Component::Libtorch) {
+    if components.iter().any(|component| component.builds_training()) {
         tools::require_cxx()?;
     }
     Ok(Places { cache })
@@ -134,6 +143,12 @@ impl Places {
         self.cache.join(components::CARGO_DENY)
     }
 
+    /// As [`Places::environment`], for NVIDIA GPUs.
+    fn cuda_environment(&self) -> [(&'static str, PathBuf); 2] {
+        let onnxruntime = self.cache.join(components::ONNXRUNTIME_CUDA_LIBRARY);
+        [("LIBTORCH", libtorch_cuda::libtorch(&self.cache)), ("ORT_DYLIB_PATH", onnxruntime)]
+    }
+
     /// What to set for building and running.
     pub(crate) fn environment(&self) -> [(&'static str, PathBuf); 2] {
         [("LIBTORCH", self.libtorch()), ("ORT_DYLIB_PATH", self.onnxruntime())]
@@ -141,8 +156,10 @@ impl Places {
 }
 
 /// Runs `cargo xtask env`.
-pub(crate) fn print_env(_: &EnvArgs) -> Result<()> {
-    for (name, path) in Places::here().environment() {
+pub(crate) fn print_env(args: &EnvArgs) -> Result<()> {
+    let places = Places::here();
+    let environment = if args.cuda { places.cuda_environment() } else { places.environment() };
+    for (name, path) in environment {
         if path.exists() {
             println!("export {name}={}", crate::command::quoted(&path.to_string_lossy()));
         } else {
@@ -155,6 +172,10 @@ pub(crate) fn print_env(_: &EnvArgs) -> Result<()> {
 fn how_to_get(path: &Path) -> &'static str {
     if path.ends_with(components::LIBTORCH_FOLDER) {
         "`cargo xtask setup --with libtorch` fetches it"
+    } else if path.ends_with("torch") {
+        "`cargo xtask setup --with libtorch-cuda` fetches it"
+    } else if path.ends_with(components::ONNXRUNTIME_CUDA_LIBRARY) {
+        "`cargo xtask setup --provider cuda` fetches it"
     } else {
         "`cargo xtask setup` fetches it"
     }
