@@ -195,7 +195,8 @@ fn load(args: &Args, mut settings: Settings, metrics: Arc<Metrics>) -> anyhow::R
         println!("model exchanged at run time: {} (see {})", active.model.display(), stores(args).display());
     }
     let active = exchanged.unwrap_or(given);
-    let engine = Arc::new(args.engine.load(&active.model, &mut settings)?);
+    let mut engine = args.engine.load(&active.model, &mut settings)?;
+    engine.warm_up(settings.batch_options().max_batch)?;
     let manifest = engine.manifest();
     let options = OpenOptions {
         tuning: settings.index.clone(),
@@ -203,7 +204,7 @@ fn load(args: &Args, mut settings: Settings, metrics: Arc<Metrics>) -> anyhow::R
     };
     let index = EmbeddedIndex::open(&active.store, options)
         .with_context(|| format!("store {}", active.store.display()))?;
-    let mut backend = Backend::new(engine, settings.batch_options(), metrics, Arc::new(index))?;
+    let mut backend = Backend::new(Arc::new(engine), settings.batch_options(), metrics, Arc::new(index))?;
     backend.active = Some(active);
     Ok(backend)
 }

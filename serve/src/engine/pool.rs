@@ -21,6 +21,11 @@ impl<T> Pool<T> {
         self.size
     }
 
+    /// All items; nobody else has one, as this is the only handle.
+    pub(super) fn all(&mut self) -> &mut [T] {
+        self.idle.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     /// Borrows an item, waiting until one is free.
     pub(super) fn take(&self) -> Loan<'_, T> {
         let mut idle = self.lock();

@@ -226,6 +226,28 @@ impl Engine {
             .ok_or_else(|| EngineError::Inference { reason: "the model returned nothing".to_owned() })
     }
 
+    /// Runs every size that batches of at most `most` images are made up to, where the first run of a size takes long: a GPU looks
+    /// for its algorithms then, a compiling provider compiles.
+    ///
+    /// # Errors
+    /// [`EngineError::Inference`].
+    pub fn warm_up(&mut self, most: usize) -> Result<(), EngineError> {
+        if !self.pads_batches {
+            return Ok(());
+        }
+        let largest = most.max(1).next_power_of_two();
+        let pixels = vec![0.0; largest * self.pixels_per_image()];
+        let image = self.pixels_per_image();
+        for session in self.sessions.all() {
+            let sizes =
+                std::iter::successors(Some(1), |size| Some(size * 2)).take_while(|&size| size <= largest);
+            for size in sizes {
+                run(session, &self.manifest, &pixels[..size * image], size)?;
+            }
+        }
+        Ok(())
+    }
+
     fn check_pixels(&self, found: usize, images: usize) -> Result<(), EngineError> {
         let expected = images.saturating_mul(self.pixels_per_image());
         if found == expected { Ok(()) } else { Err(EngineError::PixelCount { images, expected, found }) }

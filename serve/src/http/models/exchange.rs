@@ -138,11 +138,12 @@ fn switch(
 
 fn load(spec: &ModelSpec, state: &AppState, host: &ModelHost, old: &Backend) -> Result<Backend, String> {
     let folder = inside(&host.models, &spec.model)?;
-    let engine = Engine::load(&folder, &host.engine).map_err(|error| plain(&folder, &error))?;
+    let mut engine = Engine::load(&folder, &host.engine).map_err(|error| plain(&folder, &error))?;
     let fingerprint = engine.manifest().fingerprint();
     if fingerprint == old.manifest.fingerprint() {
         return Err("this is the model that serves already".to_owned());
     }
+    engine.warm_up(host.batch.max_batch).map_err(|error| plain(&folder, &error))?;
     let store = host.stores.join(&fingerprint[..16]);
     fs_err::create_dir_all(&host.stores).map_err(|error| error.to_string())?;
     let options = OpenOptions {
