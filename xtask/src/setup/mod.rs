@@ -9,8 +9,9 @@ mod archives;
 mod check;
 mod components;
 mod install;
-mod peers;
 mod pip;
+mod program;
+mod python;
 mod tools;
 mod unpack;
 
@@ -95,7 +96,8 @@ pub(crate) fn ensure(components: &[Component]) -> Result<Places> {
         match component.way()? {
             Way::Archives(recipe) => install::ensure(&cache, &recipe)?,
             Way::System => apt::ensure_chromium()?,
-            Way::Python => peers::ensure(&cache)?,
+            Way::Program(program) => program.ensure(&cache)?,
+            Way::Python(environment) => environment.ensure(&cache)?,
             Way::None => bail!("{} is not made for this machine", component.name()),
         }
     }
