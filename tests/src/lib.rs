@@ -3,12 +3,14 @@
 //! - [`pictures`]: small pictures of coloured shapes, the same ones for the same seed.
 //! - [`shop`]: a catalogue of them, a tiny random model, and an index; all of it in a temporary folder.
 //! - [`server`]: the HTTP server over it, with or without a socket.
+//! - [`balancer`]: the load balancer that is shipped, in front of servers on this machine.
 //! - [`binaries`]: the workspace's programs, built where they are missing.
 //! - [`browser`]: a headless Chromium.
 //! - [`client`]: clients that talk to it.
 //! - [`form`]: requests and answers without a socket.
 //! - [`load`]: many requests at a server on this machine, with their times.
 
+pub mod balancer;
 pub mod binaries;
 pub mod browser;
 pub mod client;

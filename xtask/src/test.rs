@@ -52,6 +52,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Component::CargoDeny,
         Component::Prometheus,
         Component::Hadolint,
+        Component::Manifests,
+        Component::Nginx,
         Component::Chromium,
     ];
     announce("set-up");

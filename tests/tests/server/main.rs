@@ -8,13 +8,17 @@
 //! - `access`: keys, scopes, rates, host names, TLS, other origins.
 //! - `attack`: slow, endless, huge and broken requests; a model that is stuck.
 //! - `openapi`: the description of the API is complete and the one that is committed.
+//! - `balancer`: nginx as it is shipped, in front of servers that die.
+//! - `deployment`: the compose files and the Kubernetes manifests.
 //! - `prometheus`: Debian's own Prometheus and promtool.
 //! - `program`: the program `dfml` itself: killed while it writes, bound where it may not be, without its GPU.
 
 mod access;
 mod api;
 mod attack;
+mod balancer;
 mod catalogue;
+mod deployment;
 mod images;
 mod jobs;
 mod models;

@@ -19,13 +19,13 @@ use serde_json::{Value, json};
 const ROUNDS: usize = 4;
 
 /// `dfml serve`, killed when dropped.
-struct Server {
+pub(super) struct Server {
     process: Child,
-    address: String,
+    pub(super) address: String,
 }
 
 impl Server {
-    fn start(shop: &Shop, store: &Path) -> Self {
+    pub(super) fn start(shop: &Shop, store: &Path) -> Self {
         Self::run(serve(shop, store).stderr(Stdio::null()))
     }
 
@@ -39,7 +39,7 @@ impl Server {
     }
 
     /// Kills it as a power cut would, as far as a process can be.
-    fn kill(mut self) {
+    pub(super) fn kill(mut self) {
         self.process.kill().expect("SIGKILL");
         self.process.wait().expect("it ends");
     }
@@ -60,7 +60,7 @@ fn serve(shop: &Shop, store: &Path) -> Command {
 }
 
 /// Waits until it is ready, and checks that it says no until then.
-async fn wait_until_ready(server: &Server) -> bool {
+pub(super) async fn wait_until_ready(server: &Server) -> bool {
     let (start, mut said_no) = (Instant::now(), false);
     while start.elapsed() < Duration::from_secs(30) {
         // It listens before it has loaded anything.

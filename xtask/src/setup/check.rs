@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::components::{Component, Way};
 use super::install::{State, state};
-use super::{libtorch_cuda, peers, tools, unpack};
+use super::{libtorch_cuda, tools, unpack};
 
 /// One line of the table.
 struct Row {
@@ -59,7 +59,14 @@ fn row(cache: &Path, component: Component, is_wanted: bool) -> Result<Row> {
             let place = found.map_or_else(String::new, |path| path.display().to_string());
             return Ok(other(tools::has_chromium(), "missing: chromium and chromedriver", place));
         }
-        Way::Python => return Ok(other(peers::is_ready(cache), "missing", peers::FOLDER.to_owned())),
+        Way::Program(program) => {
+            let found = program.find(cache);
+            let place = found.as_ref().map_or_else(String::new, |path| path.display().to_string());
+            return Ok(other(found.is_some(), "missing", place));
+        }
+        Way::Python(environment) => {
+            return Ok(other(environment.is_ready(cache), "missing", environment.folder.to_owned()));
+        }
         Way::LibtorchCuda => {
             return Ok(other(libtorch_cuda::is_ready(cache), "missing", libtorch_cuda::FOLDER.to_owned()));
         }

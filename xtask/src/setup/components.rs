@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use super::archives::{self, Archive, FURNITURE, WEIGHTS};
+use super::program::{self, Program};
+use super::python::{self, Environment};
 
 /// Something that a part of the project needs and cargo cannot fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -33,6 +35,10 @@ pub(crate) enum Component {
     Cuda,
     /// Python programs that ours is measured against.
     Peers,
+    /// Checks the compose files and the Kubernetes manifests.
+    Manifests,
+    /// The load balancer, for the test of its configuration.
+    Nginx,
 }
 
 /// How a component is installed.
@@ -41,8 +47,10 @@ pub(crate) enum Way {
     Archives(Recipe),
     /// By the system's package manager.
     System,
+    /// Out of a Debian package, in the version that the system's sources have.
+    Program(&'static Program),
     /// By pip, into an environment of its own.
-    Python,
+    Python(&'static Environment),
     /// By pip, into a folder of its own.
     LibtorchCuda,
     /// Nobody makes it for this machine.
@@ -104,6 +112,8 @@ impl Component {
             Self::Openvino => "openvino",
             Self::Cuda => "cuda",
             Self::Peers => "peers",
+            Self::Manifests => "manifests",
+            Self::Nginx => "nginx",
         }
     }
 
@@ -176,7 +186,9 @@ impl Component {
                 None => return Ok(Way::None),
             },
             Self::Chromium => return Ok(Way::System),
-            Self::Peers => return Ok(Way::Python),
+            Self::Peers => return Ok(Way::Python(&python::PEERS)),
+            Self::Manifests => return Ok(Way::Python(&python::MANIFESTS)),
+            Self::Nginx => return Ok(Way::Program(&program::NGINX)),
             Self::LibtorchCuda => return Ok(Way::LibtorchCuda),
         }))
     }

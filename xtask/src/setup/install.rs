@@ -100,6 +100,11 @@ pub(crate) fn state(cache: &Path, recipe: &Recipe) -> State {
     }
 }
 
+/// A folder to unpack into, removed when dropped, or else by the next set-up.
+pub(crate) fn staging(cache: &Path) -> Result<TempDir> {
+    TempDir::with_prefix_in(STAGING_PREFIX, cache).context("cannot make a folder to unpack into")
+}
+
 /// Installs a component unless it is there.
 pub(crate) fn ensure(cache: &Path, recipe: &Recipe) -> Result<()> {
     let name = format!("{} {}", recipe.component.name(), recipe.version);
@@ -118,8 +123,7 @@ pub(crate) fn ensure(cache: &Path, recipe: &Recipe) -> Result<()> {
         let found = found.iter().find(|(name, _)| *name == archive.name);
         found.map(|(_, path)| path.as_path()).with_context(|| format!("{} was not fetched", archive.name))
     };
-    let staging =
-        TempDir::with_prefix_in(STAGING_PREFIX, cache).context("cannot make a folder to unpack into")?;
+    let staging = staging(cache)?;
     let fresh = staging.path().join("new");
     fs_err::create_dir(&fresh)?;
     unpack::unpack(recipe, path_of, &fresh, staging.path())

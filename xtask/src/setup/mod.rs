@@ -10,8 +10,9 @@ mod check;
 mod components;
 mod install;
 mod libtorch_cuda;
-mod peers;
 mod pip;
+mod program;
+mod python;
 mod tools;
 mod unpack;
 
@@ -103,7 +104,8 @@ pub(crate) fn ensure(components: &[Component]) -> Result<Places> {
         match component.way()? {
             Way::Archives(recipe) => install::ensure(&cache, &recipe)?,
             Way::System => apt::ensure_chromium()?,
-            Way::Python => peers::ensure(&cache)?,
+            Way::Program(program) => program.ensure(&cache)?,
+            Way::Python(environment) => environment.ensure(&cache)?,
             Way::LibtorchCuda => libtorch_cuda::ensure(&cache)?,
             Way::None => bail!("{} is not made for this machine", component.name()),
         }
