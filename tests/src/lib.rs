@@ -4,6 +4,8 @@
 //! - [`shop`]: a catalogue of them, a tiny random model, and an index; all of it in a temporary folder.
 //! - [`server`]: the HTTP server over it, with or without a socket.
 //! - [`binaries`]: the workspace's programs, built where they are missing.
+//! - [`engine`]: Qdrant's engine, as a process that can be killed.
+//! - [`proxy`]: connections that break at chosen moments.
 //! - [`browser`]: a headless Chromium.
 //! - [`client`]: clients that talk to it.
 //! - [`form`]: requests and answers without a socket.
@@ -12,8 +14,10 @@
 pub mod binaries;
 pub mod browser;
 pub mod client;
+pub mod engine;
 pub mod form;
 pub mod load;
 pub mod pictures;
+pub mod proxy;
 pub mod server;
 pub mod shop;
