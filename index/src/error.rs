@@ -83,6 +83,22 @@ pub enum IndexError {
         /// What the storage engine said.
         detail: String,
     },
+    /// The engine that holds the index does not answer, or not as it should. Trying again later may help.
+    #[error("the index at {place} does not answer: {detail}")]
+    Unavailable {
+        /// The engine's address and the collection.
+        place: String,
+        /// What happened last.
+        detail: String,
+    },
+    /// The engine that holds the index refuses what was asked of it. Trying again does not help.
+    #[error("the index at {place} refuses: {detail}")]
+    Refused {
+        /// The engine's address and the collection.
+        place: String,
+        /// What it said.
+        detail: String,
+    },
     /// The index is shutting down, or its writer has died.
     #[error("the index takes no more writes")]
     Closed,

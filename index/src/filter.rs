@@ -61,12 +61,28 @@ pub enum Scalar {
 
 impl Scalar {
     /// The scalar in a JSON value; `None` for null, lists and objects.
-    pub(crate) fn of(value: &Value) -> Option<Self> {
+    pub fn of(value: &Value) -> Option<Self> {
         match value {
             Value::Bool(value) => Some(Self::Bool(*value)),
             Value::Number(value) => value.as_f64().map(Self::Number),
             Value::String(value) => Some(Self::Text(value.clone())),
             Value::Null | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+
+    /// The text, if it is one.
+    pub fn text(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Bool(_) | Self::Number(_) => None,
+        }
+    }
+
+    /// What a filter sees of a metadata field: its value, or the elements of its list.
+    pub fn of_field(value: &Value) -> Vec<Self> {
+        match value {
+            Value::Array(list) => list.iter().filter_map(Self::of).collect(),
+            other => Self::of(other).into_iter().collect(),
         }
     }
 }
@@ -97,7 +113,7 @@ impl Filter {
     /// Whether an item of this product and metadata meets the condition. The index itself answers from bitmaps.
     pub fn matches(&self, product_id: &str, metadata: &Map<String, Value>) -> bool {
         let field_is = |field: &str, condition: &dyn Fn(&Scalar) -> bool| {
-            metadata.get(field).is_some_and(|value| scalars(value).iter().any(condition))
+            metadata.get(field).is_some_and(|value| Scalar::of_field(value).iter().any(condition))
         };
         match self {
             Self::Equals { field, value } => field_is(field, &|found| found == value),
@@ -113,14 +129,6 @@ impl Filter {
             Self::Or(any) => any.iter().any(|filter| filter.matches(product_id, metadata)),
             Self::Not(filter) => !filter.matches(product_id, metadata),
         }
-    }
-}
-
-/// The scalars of a field: its value, or the elements of its list.
-pub(crate) fn scalars(value: &Value) -> Vec<Scalar> {
-    match value {
-        Value::Array(list) => list.iter().filter_map(Scalar::of).collect(),
-        other => Scalar::of(other).into_iter().collect(),
     }
 }
 

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 pub struct IndexInfo {
     /// Items that can be found.
     pub items: usize,
-    /// Products that they show.
-    pub products: usize,
+    /// Products that they show; `None` where counting them would take too long.
+    #[serde(default)]
+    pub products: Option<usize>,
     /// Length of the vectors.
     pub dim: usize,
     /// The model that made the vectors.

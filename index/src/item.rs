@@ -3,6 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::{IndexError, request::length};
+
+/// How far the length of a stored vector may be from 1.
+const LENGTH_TOLERANCE: f32 = 1e-3;
+
 /// One image of a product, as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Item {
@@ -20,6 +25,46 @@ pub struct Item {
 impl Item {
     /// Longest item or product id, in bytes of UTF-8.
     pub const ID_BYTES_MAX: usize = 1024;
+    /// Largest difference of the values of two vectors of unit length that [`Item::is_same`] takes for rounding.
+    pub const SAME_TOLERANCE: f32 = 1e-6;
+
+    /// Refuses the first item that an index of vectors of `dim` dimensions cannot store or compare.
+    ///
+    /// # Errors
+    /// [`IndexError::InvalidItem`].
+    pub fn check_all(items: &[Self], dim: usize) -> Result<(), IndexError> {
+        let check = |item: &Self| {
+            item.check(dim).map_err(|reason| IndexError::InvalidItem { id: item.id.clone(), reason })
+        };
+        items.iter().try_for_each(check)
+    }
+
+    fn check(&self, dim: usize) -> Result<(), String> {
+        for (name, id) in [("id", &self.id), ("product id", &self.product_id)] {
+            if id.is_empty() {
+                return Err(format!("its {name} is empty"));
+            }
+            if id.len() > Self::ID_BYTES_MAX {
+                return Err(format!("its {name} has {} bytes; {} are allowed", id.len(), Self::ID_BYTES_MAX));
+            }
+        }
+        let length = length(&self.vector, dim)?;
+        if (length - 1.0).abs() > LENGTH_TOLERANCE {
+            return Err(format!("its vector has length {length}, not 1"));
+        }
+        Ok(())
+    }
+
+    /// Whether two items are the same, but for the rounding of an index that scales vectors to unit length.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let dim = self.vector.len();
+        let (Ok(mine), Ok(its)) = (length(&self.vector, dim), length(&other.vector, dim)) else {
+            return false;
+        };
+        let close = |(a, b): (&f32, &f32)| (a / mine - b / its).abs() <= Self::SAME_TOLERANCE;
+        (&self.id, &self.product_id, &self.metadata) == (&other.id, &other.product_id, &other.metadata)
+            && self.vector.iter().zip(&other.vector).all(close)
+    }
 }
 
 /// A change to the metadata of an item; its vector and product stay.
@@ -34,7 +79,7 @@ pub struct Patch {
 
 impl Patch {
     /// Changes the metadata.
-    pub(crate) fn apply(&self, metadata: &mut Map<String, Value>) {
+    pub fn apply(&self, metadata: &mut Map<String, Value>) {
         merge(metadata, &self.metadata);
     }
 }

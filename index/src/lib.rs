@@ -48,4 +48,4 @@ pub use item::{Item, Patch, ProductSummary};
 pub use request::{Example, Hit, SearchRequest};
 pub use store::{SalvageReport, StoreFacts, StoreReader, VerifyReport};
 pub use tuning::{GraphBuilder, Tuning};
-pub use vector_index::VectorIndex;
+pub use vector_index::{Lease, VectorIndex, texts_by_walking};

@@ -1,23 +1,34 @@
 //! The interface of an index.
 
-use std::path::Path;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
-use crate::{Hit, IndexError, IndexInfo, Item, Patch, ProductSummary, SearchRequest};
+use crate::{Hit, IndexError, IndexInfo, Item, Patch, ProductSummary, Scalar, SearchRequest};
+
+/// Items read at a time by [`texts_by_walking`].
+const PAGE_ITEMS: usize = 1024;
 
 /// A catalogue of embeddings that can be searched. All methods may be called from many threads at once.
 ///
 /// The vectors may live in this process or on a server: nothing here assumes a file. An implementation that cannot do
-/// [`VectorIndex::compact`] or [`VectorIndex::backup`] answers [`IndexError::Unsupported`].
+/// [`VectorIndex::compact`] or [`VectorIndex::backup`] answers [`IndexError::Unsupported`]. One on a server answers
+/// [`IndexError::Unavailable`] where the server cannot be reached.
+///
+/// A write that succeeds is done wholly. One that fails has changed nothing if the index is in this process; on a server it may
+/// have changed some of the items, and the same write again makes up for the rest.
 pub trait VectorIndex: Send + Sync {
     /// Adds items, replacing those with the same id; of two items with one id the later wins. Returns after they are
-    /// durable and searchable. All of them are written, or none.
+    /// durable and searchable. None is written if one of them cannot be stored.
     ///
     /// # Errors
     /// [`IndexError::InvalidItem`] names the first item that cannot be stored; otherwise the storage failed.
     fn upsert(&self, items: Vec<Item>) -> Result<(), IndexError>;
 
     /// Changes the metadata of items; ids that are not there are passed over. Returns after that is durable and filters see
-    /// it, with the number of items changed. All of them are changed, or none.
+    /// it, with the number of items changed.
     ///
     /// # Errors
     /// The storage failed.
@@ -43,20 +54,31 @@ pub trait VectorIndex: Send + Sync {
     /// The storage failed.
     fn get(&self, id: &str) -> Result<Option<Item>, IndexError>;
 
+    /// The items with these ids that are there, in no order, each once.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn get_many(&self, ids: &[String]) -> Result<Vec<Item>, IndexError> {
+        let ids: BTreeSet<&String> = ids.iter().collect();
+        ids.into_iter().filter_map(|id| self.get(id).transpose()).collect()
+    }
+
     /// The items of a product, oldest first; none if there is no such product.
     ///
     /// # Errors
     /// The storage failed.
     fn product(&self, product_id: &str) -> Result<Vec<Item>, IndexError>;
 
-    /// Up to `limit` items in order of their ids, starting after the id `after` (from the first if `None`). Walks the whole
-    /// catalogue page by page.
+    /// Up to `limit` items, starting after the one with the id `after` (from the first if `None`), in an order that depends on
+    /// their ids alone: of the ids themselves in an index in this process. Walks the whole catalogue page by page; an item that is
+    /// there all the while is met exactly once, whatever is written meanwhile. `after` need not be there any more.
     ///
     /// # Errors
     /// The storage failed.
     fn page(&self, after: Option<&str>, limit: usize) -> Result<Vec<Item>, IndexError>;
 
-    /// Up to `limit` products in order of their ids, starting after the id `after` (from the first if `None`).
+    /// Up to `limit` products, starting after the one with the id `after` (from the first if `None`), in an order that depends on
+    /// their ids alone, as that of [`VectorIndex::page`] does.
     ///
     /// # Errors
     /// The storage failed.
@@ -78,7 +100,33 @@ pub trait VectorIndex: Send + Sync {
     }
 
     /// Number of items.
-    fn count(&self) -> usize;
+    ///
+    /// # Errors
+    /// The server does not answer.
+    fn count(&self) -> Result<usize, IndexError>;
+
+    /// Whether the index can answer now. Cheap enough to be asked every second.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn check(&self) -> Result<(), IndexError> {
+        Ok(())
+    }
+
+    /// Whether other processes may use it at the same time: then calls wait for another machine rather than compute, and what is
+    /// remembered of it ages.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// The texts in a metadata field and how many items have each, the most frequent first, at most `limit`. Lists count for each of
+    /// their texts.
+    ///
+    /// # Errors
+    /// The storage failed.
+    fn texts(&self, field: &str, limit: usize) -> Result<Vec<(String, usize)>, IndexError> {
+        texts_by_walking(self, field, limit)
+    }
 
     /// Waits until every write that was under way when it was called is durable and searchable.
     ///
@@ -87,7 +135,10 @@ pub trait VectorIndex: Send + Sync {
     fn flush(&self) -> Result<(), IndexError>;
 
     /// Figures about the index.
-    fn info(&self) -> IndexInfo;
+    ///
+    /// # Errors
+    /// The server does not answer.
+    fn info(&self) -> Result<IndexInfo, IndexError>;
 
     /// Gives back the memory of deleted items and, where the index is large enough for one, builds the search graph anew.
     /// Reads and writes go on meanwhile; returns when the new generation is in use.
@@ -102,4 +153,57 @@ pub trait VectorIndex: Send + Sync {
     /// # Errors
     /// [`IndexError::Exists`] if there is a store in the folder already, [`IndexError::Unsupported`], or the storage failed.
     fn backup(&self, folder: &Path) -> Result<usize, IndexError>;
+
+    /// The right to do alone what only one process may do at a time, such as an import; `None` if another has it now. An index that
+    /// one process has to itself always gives it.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    fn lease(&self, name: &str) -> Result<Option<Box<dyn Lease>>, IndexError> {
+        let _ = name;
+        Ok(Some(Box::new(Own)))
+    }
+}
+
+/// [`VectorIndex::texts`] out of every item, page by page.
+///
+/// # Errors
+/// The storage failed.
+pub fn texts_by_walking(
+    index: &(impl VectorIndex + ?Sized),
+    field: &str,
+    limit: usize,
+) -> Result<Vec<(String, usize)>, IndexError> {
+    let (mut counts, mut after) = (BTreeMap::<String, usize>::new(), None::<String>);
+    loop {
+        let page = index.page(after.as_deref(), PAGE_ITEMS)?;
+        for value in page.iter().filter_map(|item| item.metadata.get(field)) {
+            let texts: BTreeSet<String> =
+                Scalar::of_field(value).into_iter().filter_map(Scalar::text).collect();
+            texts.into_iter().for_each(|text| *counts.entry(text).or_default() += 1);
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE_ITEMS => after = Some(last.id.clone()),
+            _ => break,
+        }
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|&(_, items)| Reverse(items));
+    counts.truncate(limit);
+    Ok(counts)
+}
+
+/// A right that is held until it is dropped, or lost where the server could not be told for too long.
+pub trait Lease: Send + Sync {
+    /// Whether it is still held. Who has lost it stops what it is for.
+    fn is_held(&self) -> bool;
+}
+
+/// Nobody else could have it.
+struct Own;
+
+impl Lease for Own {
+    fn is_held(&self) -> bool {
+        true
+    }
 }

@@ -157,6 +157,7 @@ pub struct Metrics {
     index_generation: IntGauge,
     index_memory: IntGauge,
     index_disk: IntGauge,
+    index_up: IntGauge,
     recall: Gauge,
 }
 
@@ -215,6 +216,7 @@ impl Metrics {
             index_generation: make.gauge("index_generation", "Number of the index's current build.")?,
             index_memory: make.gauge("index_memory_bytes", "Memory for vectors, codes and search graph.")?,
             index_disk: make.gauge("index_disk_bytes", "Size of the store on disk.")?,
+            index_up: make.gauge("index_up", "1 while the index answers, 0 while its engine does not.")?,
             recall: make.ratio(
                 "recall_probe_ratio",
                 "Share of the true nearest that searches find, measured on a sample; NaN before the first.",
@@ -266,7 +268,13 @@ impl Metrics {
         self.index_generation.set(signed(index.generation));
         self.index_memory.set(signed(index.memory_bytes));
         self.index_disk.set(signed(index.disk_bytes));
+        self.index_up.set(1);
         self.recall.set(index.recall.unwrap_or(f64::NAN));
+    }
+
+    /// Notes that the index does not answer. Its figures stay as they were.
+    pub fn set_index_down(&self) {
+        self.index_up.set(0);
     }
 
     /// Counts since the start.

@@ -13,6 +13,7 @@ use std::{
 
 use dfml_index::Tuning;
 use dfml_models::DecodeLimits;
+use dfml_qdrant::QdrantOptions;
 use figment::{
     Figment,
     providers::{Env, Format, Serialized, Toml},
@@ -45,8 +46,32 @@ pub struct Settings {
     pub fetch: FetchSettings,
     /// Bounds on images.
     pub limits: LimitSettings,
-    /// How the index searches and when it rebuilds.
-    pub index: Tuning,
+    /// Where the catalogue is, how it is searched and when it rebuilds.
+    pub index: IndexSettings,
+}
+
+/// `[index]`: where the catalogue is and how it is searched.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IndexSettings {
+    /// What holds the vectors.
+    pub backend: IndexBackend,
+    /// `[index.qdrant]`: where the engine is and how a collection is made, for the backend `qdrant`.
+    pub qdrant: QdrantOptions,
+    /// How an embedded index searches and when it rebuilds. `links`, `build_effort` and `effort` hold for both backends.
+    #[serde(flatten)]
+    pub tuning: Tuning,
+}
+
+/// What holds the vectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IndexBackend {
+    /// A folder, which one process has to itself.
+    #[default]
+    Embedded,
+    /// Qdrant, which any number of processes share.
+    Qdrant,
 }
 
 /// `[engine]`: where and with how many threads the network is computed.
@@ -419,6 +444,9 @@ mod tests {
             ("[server]\nbind = \"here\"\n", "server.bind"),
             ("[batch]\nmax_batch = -1\n", "batch.max_batch"),
             ("[engine]\nprovider = \"gpu\"\n", "gpu"),
+            ("[index]\nlink = 3\n", "link"),
+            ("[index]\nbackend = \"sqlite\"\n", "sqlite"),
+            ("[index.qdrant]\nreplicas = 3\n", "replicas"),
         ] {
             let error = load(text).expect_err(text);
             assert!(error.contains(named) && error.contains("serve.toml"), "{text}: {error}");

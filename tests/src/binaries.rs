@@ -15,6 +15,19 @@ pub fn dfml_train() -> PathBuf {
     program("dfml-train", "dfml-train")
 }
 
+/// The program `dfml-qdrant-server`: the one that `XTASK_TEST_ENGINE` names, as `cargo xtask test` sets it; without one it is
+/// built, which takes minutes the first time.
+pub fn qdrant_server() -> PathBuf {
+    if let Some(program) = std::env::var_os("XTASK_TEST_ENGINE") {
+        return PathBuf::from(program);
+    }
+    let build = CargoBuild::new().manifest_path(workspace().join("tests/qdrant-server/Cargo.toml"));
+    match build.target_dir(workspace().join("target/qdrant-server")).run() {
+        Ok(built) => built.path().to_path_buf(),
+        Err(error) => panic!("cannot build the test server: {error}"),
+    }
+}
+
 fn program(package: &str, binary: &str) -> PathBuf {
     if let Some(folder) = std::env::var_os("XTASK_TEST_PROGRAMS") {
         let program = PathBuf::from(folder).join(binary);

@@ -5,6 +5,8 @@
 //! - [`server`]: the HTTP server over it, with or without a socket.
 //! - [`balancer`]: the load balancer that is shipped, in front of servers on this machine.
 //! - [`binaries`]: the workspace's programs, built where they are missing.
+//! - [`engine`]: Qdrant's engine, as a process that can be killed.
+//! - [`proxy`]: connections that break at chosen moments.
 //! - [`browser`]: a headless Chromium.
 //! - [`client`]: clients that talk to it.
 //! - [`form`]: requests and answers without a socket.
@@ -14,8 +16,10 @@ pub mod balancer;
 pub mod binaries;
 pub mod browser;
 pub mod client;
+pub mod engine;
 pub mod form;
 pub mod load;
 pub mod pictures;
+pub mod proxy;
 pub mod server;
 pub mod shop;

@@ -7,20 +7,22 @@ use cargo_metadata::{Metadata, MetadataCommand, Package};
 use dfml_tests::binaries::workspace;
 
 /// What each crate of the workspace may depend on among the others.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("dfml-models", &[]),
     ("dfml-index", &["dfml-models"]),
+    ("dfml-qdrant", &["dfml-index"]),
     ("dfml-train", &["dfml-models", "dfml-index"]),
-    ("dfml-serve", &["dfml-models", "dfml-index"]),
-    ("dfml-tests", &["dfml-models", "dfml-index", "dfml-serve"]),
+    ("dfml-serve", &["dfml-models", "dfml-index", "dfml-qdrant"]),
+    ("dfml-tests", &["dfml-models", "dfml-index", "dfml-qdrant", "dfml-serve"]),
     ("xtask", &["dfml-models"]),
 ];
 
 /// What must not be reached, by crate.
-const NEVER: [(&str, &[&str]); 5] = [
+const NEVER: [(&str, &[&str]); 6] = [
     ("dfml-models", &["tch", "torch-sys", "ort", "ort-sys", "tokio", "axum", "hyper"]),
     ("dfml-index", &["tch", "torch-sys", "ort", "ort-sys", "tokio", "axum", "hyper"]),
-    ("dfml-train", &["dfml-serve", "ort", "ort-sys", "axum"]),
+    ("dfml-qdrant", &["tch", "torch-sys", "ort", "ort-sys", "reqwest", "qdrant-edge"]),
+    ("dfml-train", &["dfml-serve", "dfml-qdrant", "ort", "ort-sys", "axum"]),
     ("dfml-serve", &["dfml-train", "tch", "torch-sys"]),
     ("xtask", &["dfml-train", "dfml-serve", "tch", "torch-sys", "ort"]),
 ];
@@ -86,7 +88,12 @@ fn nothing_reaches_what_it_must_not() {
 #[test]
 fn the_list_has_what_is_linked() {
     // Would the tests here notice anything? These links are known to be there.
-    for (name, other) in [("dfml-train", "torch-sys"), ("dfml-serve", "ort-sys"), ("dfml-index", "redb")] {
+    for (name, other) in [
+        ("dfml-train", "torch-sys"),
+        ("dfml-serve", "ort-sys"),
+        ("dfml-index", "redb"),
+        ("dfml-qdrant", "tonic"),
+    ] {
         assert!(linked(name).contains(other), "{name} links {other}");
     }
 }

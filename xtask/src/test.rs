@@ -104,6 +104,16 @@ fn steps(args: &Args, places: &Places, programs: &Path) -> Vec<Step> {
         documentation.env("RUSTDOCFLAGS", "-D warnings");
         steps.push(Step { name: "documentation", command: documentation });
     }
+    // A workspace of its own, so that its some 300 crates stay out of the product's lock file and features.
+    const ENGINE: &str = "tests/qdrant-server/Cargo.toml";
+    if !args.fast {
+        let check = ["fmt", "--manifest-path", ENGINE, "--check"];
+        steps.push(Step { name: "formatting of the engine", command: cargo(&check) });
+    }
+    let engine = programs.with_file_name("qdrant-server");
+    let mut build = cargo(&["build", "--locked", "--manifest-path", ENGINE, "--target-dir"]);
+    build.arg(&engine);
+    steps.push(Step { name: "engine of the tests", command: build });
     let has_nextest = command::find("cargo-nextest").is_some();
     let runner: &[&str] = if has_nextest {
         &["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]
@@ -115,6 +125,7 @@ fn steps(args: &Args, places: &Places, programs: &Path) -> Vec<Step> {
     // The runner has built the programs by the time it starts a test; building them again, package by package and so
     // with other features, would take minutes.
     tests.env("XTASK_TEST_PROGRAMS", programs);
+    tests.env("XTASK_TEST_ENGINE", engine.join("debug/dfml-qdrant-server"));
     steps.push(Step { name: "tests", command: tests });
     if args.runner.is_empty() {
         steps.push(Step {

@@ -2,15 +2,45 @@
 
 use std::path::Path;
 
-use super::{EmbeddedIndex, check::check_items};
+use super::EmbeddedIndex;
 use crate::{
     Hit, IndexError, IndexInfo, Item, Patch, ProductSummary, SearchMode, SearchRequest, VectorIndex, kernels,
     store::Write,
 };
 
+impl EmbeddedIndex {
+    /// Number of items.
+    pub fn count(&self) -> usize {
+        self.shared.memory.read().count()
+    }
+
+    /// Figures about the index.
+    pub fn info(&self) -> IndexInfo {
+        let shared = &self.shared;
+        let memory = shared.memory.read();
+        let graph = memory.graph_info();
+        IndexInfo {
+            items: memory.count(),
+            products: Some(memory.product_count()),
+            dim: shared.options.dim,
+            model_fingerprint: shared.options.model_fingerprint.clone(),
+            tombstones: memory.tombstones(),
+            generation: memory.generation(),
+            mode: if graph.is_some() { SearchMode::Graph } else { SearchMode::Exact },
+            graph,
+            rebuilding: shared.rebuilding.is_locked(),
+            effort: shared.recall.effort(),
+            recall: shared.recall.estimate(),
+            memory_bytes: memory.bytes(),
+            disk_bytes: shared.store.disk_bytes(),
+            kernel: kernels::kernel_name().into(),
+        }
+    }
+}
+
 impl VectorIndex for EmbeddedIndex {
     fn upsert(&self, items: Vec<Item>) -> Result<(), IndexError> {
-        check_items(&items, self.shared.options.dim)?;
+        Item::check_all(&items, self.shared.options.dim)?;
         self.writer.write(Write::Upsert(items)).map(|_| ())
     }
 
@@ -51,34 +81,16 @@ impl VectorIndex for EmbeddedIndex {
         self.answer_many(requests)
     }
 
-    fn count(&self) -> usize {
-        self.shared.memory.read().count()
+    fn count(&self) -> Result<usize, IndexError> {
+        Ok(EmbeddedIndex::count(self))
     }
 
     fn flush(&self) -> Result<(), IndexError> {
         self.writer.write(Write::Barrier).map(|_| ())
     }
 
-    fn info(&self) -> IndexInfo {
-        let shared = &self.shared;
-        let memory = shared.memory.read();
-        let graph = memory.graph_info();
-        IndexInfo {
-            items: memory.count(),
-            products: memory.product_count(),
-            dim: shared.options.dim,
-            model_fingerprint: shared.options.model_fingerprint.clone(),
-            tombstones: memory.tombstones(),
-            generation: memory.generation(),
-            mode: if graph.is_some() { SearchMode::Graph } else { SearchMode::Exact },
-            graph,
-            rebuilding: shared.rebuilding.is_locked(),
-            effort: shared.recall.effort(),
-            recall: shared.recall.estimate(),
-            memory_bytes: memory.bytes(),
-            disk_bytes: shared.store.disk_bytes(),
-            kernel: kernels::kernel_name().into(),
-        }
+    fn info(&self) -> Result<IndexInfo, IndexError> {
+        Ok(EmbeddedIndex::info(self))
     }
 
     fn compact(&self) -> Result<(), IndexError> {

@@ -2,7 +2,6 @@
 
 mod api;
 mod batch;
-mod check;
 mod maintenance;
 mod probe;
 mod search;

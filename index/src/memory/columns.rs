@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use serde_json::{Map, Value};
 
 use super::products::Products;
-use crate::{Filter, IndexError, Scalar, filter::scalars, store::Store};
+use crate::{Filter, IndexError, Scalar, store::Store};
 
 /// In a table of new slots: this one has none.
 pub(super) const GONE: u32 = u32::MAX;
@@ -109,7 +109,7 @@ impl Columns {
 
 impl Column {
     fn add(&mut self, slot: u32, value: &Value) {
-        for scalar in scalars(value) {
+        for scalar in Scalar::of_field(value) {
             match scalar {
                 Scalar::Bool(value) => self.bools[usize::from(value)].insert(slot),
                 Scalar::Number(value) => self.numbers.insert((order_key(value), slot)),
@@ -119,7 +119,7 @@ impl Column {
     }
 
     fn remove(&mut self, slot: u32, value: &Value) {
-        for scalar in scalars(value) {
+        for scalar in Scalar::of_field(value) {
             match scalar {
                 Scalar::Bool(value) => drop(self.bools[usize::from(value)].remove(slot)),
                 Scalar::Number(value) => drop(self.numbers.remove(&(order_key(value), slot))),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dfml_index::{IndexError, VectorIndex as _};
+use dfml_index::IndexError;
 
 use super::{
     Data, DataError, Ours, Peer, PeerError, Truth,

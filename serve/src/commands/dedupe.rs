@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use dfml_index::{EmbeddedIndex, OpenOptions, VectorIndex};
+use dfml_index::{EmbeddedIndex, OpenOptions};
 use dfml_models::Manifest;
 use dfml_serve::{duplicates, settings::Settings};
 

@@ -3,6 +3,7 @@
 mod bench;
 mod bench_index;
 mod calibrate;
+mod catalogue;
 mod dedupe;
 mod embed;
 mod eval;
@@ -26,6 +27,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use dfml_index::IndexError;
 use dfml_serve::engine::EngineError;
 use tracing_subscriber::EnvFilter;
 
@@ -33,6 +35,7 @@ use tracing_subscriber::EnvFilter;
 mod exit {
     pub(super) const ERROR: u8 = 1;
     pub(super) const PROVIDER: u8 = 3;
+    pub(super) const UNAVAILABLE: u8 = 4;
     pub(super) const INTERRUPTED: u8 = 130;
 }
 
@@ -42,6 +45,7 @@ Exit codes:
   1    an error, named on standard error
   2    the command line is wrong
   3    a GPU was required and could not be used
+  4    the engine that holds the catalogue does not answer; what was done is kept
   130  interrupted; what was done is kept
 
 Settings come from --config FILE, then DFML_SECTION__KEY variables, then flags; the last one wins.
@@ -142,10 +146,13 @@ fn run(cli: Cli) -> anyhow::Result<Done> {
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    match error.downcast_ref::<EngineError>() {
-        Some(EngineError::GpuRequired { .. }) => ExitCode::from(exit::PROVIDER),
-        _ => ExitCode::from(exit::ERROR),
-    }
+    let mut chain = error.chain();
+    let code = chain.find_map(|cause| match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(EngineError::GpuRequired { .. }), _) => Some(exit::PROVIDER),
+        (_, Some(IndexError::Unavailable { .. })) => Some(exit::UNAVAILABLE),
+        _ => None,
+    });
+    ExitCode::from(code.unwrap_or(exit::ERROR))
 }
 
 fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {

@@ -1,13 +1,13 @@
 //! `dfml search`: the products most like an image, in the terminal.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
-use dfml_index::{EmbeddedIndex, Filter, Hit, OpenOptions, SearchRequest, VectorIndex};
+use dfml_index::{Filter, Hit, SearchRequest};
 use dfml_serve::settings::Settings;
 use serde_json::Value;
 
-use super::{Done, options::EngineArgs};
+use super::{Done, catalogue::CatalogueArgs, options::EngineArgs};
 
 /// Find the products most like an image.
 #[derive(clap::Args)]
@@ -20,9 +20,8 @@ pub(super) struct Args {
     /// Model directory.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Store directory, as `dfml index import` made it.
-    #[arg(long, value_name = "DIR")]
-    catalogue: PathBuf,
+    #[command(flatten)]
+    catalogue: CatalogueArgs,
     /// How many products.
     #[arg(short, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     k: u16,
@@ -39,7 +38,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
     let bytes = fs_err::read(&args.image)?;
     let engine = args.engine.load(&args.model, &mut settings)?;
-    let index = open(&args.catalogue, &engine)?;
+    let index = args.catalogue.open(&settings, engine.manifest(), false)?;
     let vector = engine.embed_bytes(&bytes).with_context(|| args.image.display().to_string())?;
     let request = SearchRequest {
         k: usize::from(args.k),
@@ -56,13 +55,6 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
         print_table(&hits);
     }
     Ok(Done::Complete)
-}
-
-/// Opens an existing store and checks that this model made its vectors.
-fn open(store: &Path, engine: &dfml_serve::engine::Engine) -> anyhow::Result<EmbeddedIndex> {
-    let manifest = engine.manifest();
-    let options = OpenOptions::new(manifest.embedding_dim, manifest.fingerprint());
-    EmbeddedIndex::open(store, options).with_context(|| format!("store {}", store.display()))
 }
 
 fn print_table(hits: &[Hit]) {

@@ -2,36 +2,46 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow, bail};
-use dfml_index::{EmbeddedIndex, OpenOptions};
+use dfml_index::{EmbeddedIndex, IndexError, IndexInfo, OpenOptions};
+use dfml_models::Manifest;
+use dfml_qdrant::QdrantIndex;
 use dfml_serve::{
     access::KeyStore,
+    engine::Engine,
     http::{self, Active, AppState, Backend, HttpOptions, ModelHost, Tls},
     metrics::Metrics,
-    settings::Settings,
+    settings::{IndexBackend, Settings},
 };
 use tokio::sync::oneshot;
 
 use super::{Done, exit, options::EngineArgs};
+
+/// How often an engine that does not answer is tried again, and how often that is said.
+const CONNECT_AGAIN: Duration = Duration::from_secs(1);
+const CONNECT_TOLD: Duration = Duration::from_secs(15);
 
 /// Answer searches over HTTP, with a web page at /.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   dfml serve --model model --catalogue store --images catalogue
   dfml serve --model model --catalogue store --bind 0.0.0.0:8080 --keys keys.toml
+  DFML_INDEX__BACKEND=qdrant dfml serve --model model
   curl -F image=@chair.jpg -F k=5 http://127.0.0.1:8080/v1/search")]
 pub(super) struct Args {
     /// Model directory.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Store directory, as `dfml index import` made it with the same model.
+    /// Store directory, as `dfml index import` made it with the same model. Where the setting index.backend is qdrant: a folder of this
+    /// server's own, in which jobs are remembered; without one they are forgotten at the end.
     #[arg(long, value_name = "DIR")]
-    catalogue: PathBuf,
+    catalogue: Option<PathBuf>,
     /// Folder that the pictures of the indexed list lie in; without it the page shows no pictures.
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
@@ -188,30 +198,68 @@ async fn wait_for_signal() -> anyhow::Result<()> {
 
 /// Loads the model and the index that this very model made: those that were exchanged to last, if they were.
 fn load(args: &Args, mut settings: Settings, metrics: Arc<Metrics>) -> anyhow::Result<Backend> {
-    let given = Active { model: args.model.clone(), store: args.catalogue.clone() };
-    let exchanged =
-        settings.server.models_dir.as_ref().map(|_| Active::read(&stores(args))).transpose()?.flatten();
+    match settings.index.backend {
+        IndexBackend::Embedded => load_embedded(args, settings, metrics),
+        IndexBackend::Qdrant => {
+            let engine = warm_engine(args, &args.model, &mut settings)?;
+            let index = connect(&settings, engine.manifest())?;
+            Ok(Backend::new(engine, settings.batch_options(), metrics, Arc::new(index))?)
+        }
+    }
+}
+
+fn load_embedded(args: &Args, mut settings: Settings, metrics: Arc<Metrics>) -> anyhow::Result<Backend> {
+    let catalogue = args.catalogue.as_deref().context("name the store directory with --catalogue")?;
+    let given = Active { model: args.model.clone(), store: catalogue.to_owned() };
+    let stores = stores(catalogue);
+    let exchanged = settings.server.models_dir.as_ref().map(|_| Active::read(&stores)).transpose()?.flatten();
     if let Some(active) = &exchanged {
-        println!("model exchanged at run time: {} (see {})", active.model.display(), stores(args).display());
+        println!("model exchanged at run time: {} (see {})", active.model.display(), stores.display());
     }
     let active = exchanged.unwrap_or(given);
-    let mut engine = args.engine.load(&active.model, &mut settings)?;
-    engine.warm_up(settings.batch_options().max_batch)?;
-    let manifest = engine.manifest();
-    let options = OpenOptions {
-        tuning: settings.index.clone(),
-        ..OpenOptions::new(manifest.embedding_dim, manifest.fingerprint())
-    };
-    let index = EmbeddedIndex::open(&active.store, options)
+    let engine = warm_engine(args, &active.model, &mut settings)?;
+    let index = EmbeddedIndex::open(&active.store, open_options(&settings, engine.manifest()))
         .with_context(|| format!("store {}", active.store.display()))?;
-    let mut backend = Backend::new(Arc::new(engine), settings.batch_options(), metrics, Arc::new(index))?;
+    let mut backend = Backend::new(engine, settings.batch_options(), metrics, Arc::new(index))?;
     backend.active = Some(active);
     Ok(backend)
 }
 
+/// The model, ready for every size of batch.
+fn warm_engine(args: &Args, model: &Path, settings: &mut Settings) -> anyhow::Result<Arc<Engine>> {
+    let mut engine = args.engine.load(model, settings)?;
+    engine.warm_up(settings.batch_options().max_batch)?;
+    Ok(Arc::new(engine))
+}
+
+/// Opens the model's collection, as soon as the engine answers.
+fn connect(settings: &Settings, manifest: &Manifest) -> anyhow::Result<QdrantIndex> {
+    let options = open_options(settings, manifest);
+    let mut told: Option<Instant> = None;
+    loop {
+        match QdrantIndex::open(&settings.index.qdrant, &options) {
+            Err(error @ IndexError::Unavailable { .. }) => {
+                if told.is_none_or(|when| when.elapsed() > CONNECT_TOLD) {
+                    tracing::warn!(%error, "waiting for the engine");
+                    told = Some(Instant::now());
+                }
+                thread::sleep(CONNECT_AGAIN);
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+fn open_options(settings: &Settings, manifest: &Manifest) -> OpenOptions {
+    OpenOptions {
+        tuning: settings.index.tuning.clone(),
+        ..OpenOptions::new(manifest.embedding_dim, manifest.fingerprint())
+    }
+}
+
 /// Where the stores of models that are loaded at run time lie.
-fn stores(args: &Args) -> PathBuf {
-    args.catalogue.join("models")
+fn stores(catalogue: &Path) -> PathBuf {
+    catalogue.join("models")
 }
 
 fn tls(settings: &Settings) -> anyhow::Result<Option<Tls>> {
@@ -232,8 +280,13 @@ fn announce(backend: &Backend) {
         provider.active, provider.requested, provider.reason
     );
     println!("runtime: {}, {:.0} images/s", provider.runtime, provider.probe_images_per_second);
-    let info = backend.index.info();
-    println!("index: {} pictures of {} products", info.items, info.products);
+    match backend.index.info() {
+        Ok(IndexInfo { items, products: Some(products), .. }) => {
+            println!("index: {items} pictures of {products} products");
+        }
+        Ok(info) => println!("index: {} pictures", info.items),
+        Err(error) => tracing::warn!(%error, "the index has been opened and does not answer any more"),
+    }
 }
 
 fn http_options(settings: &Settings, args: &Args, keys: KeyStore) -> anyhow::Result<HttpOptions> {
@@ -245,13 +298,15 @@ fn http_options(settings: &Settings, args: &Args, keys: KeyStore) -> anyhow::Res
         images: server.images.clone(),
         keep_uploads: server.keep_uploads,
         import_dir: server.import_dir.clone(),
-        jobs_dir: Some(args.catalogue.join("jobs")),
-        models: server.models_dir.clone().map(|models| ModelHost {
-            models,
-            stores: stores(args),
-            engine: engine.engine_options(),
-            batch: settings.batch_options(),
-            tuning: settings.index.clone(),
+        jobs_dir: args.catalogue.as_ref().map(|folder| folder.join("jobs")),
+        models: server.models_dir.clone().zip(args.catalogue.as_deref()).map(|(models, catalogue)| {
+            ModelHost {
+                models,
+                stores: stores(catalogue),
+                engine: engine.engine_options(),
+                batch: settings.batch_options(),
+                tuning: settings.index.tuning.clone(),
+            }
         }),
         fetch: settings.fetch.options().map_err(|reason| anyhow!("fetch.networks: {reason}"))?,
         keys,
@@ -268,7 +323,7 @@ fn http_options(settings: &Settings, args: &Args, keys: KeyStore) -> anyhow::Res
         drain_timeout: Duration::from_millis(server.drain_timeout_ms),
         cpu_threads: server
             .decode_threads
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)),
         searches_max: settings.batch.queue_capacity,
         writes_max: server.writes_max,
         connections_max: server.connections_max,

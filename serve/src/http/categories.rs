@@ -1,7 +1,6 @@
 //! `GET /v1/categories`: what a search can be narrowed down to.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -17,8 +16,8 @@ use super::{ApiError, AppState};
 pub(super) const CATEGORY_KEY: &str = "category";
 /// Counting walks the whole store, so it is done at most this often, and only while somebody asks.
 const FRESH_FOR: Duration = Duration::from_secs(60);
-/// Items read from the store at a time.
-const PAGE_ITEMS: usize = 1024;
+/// The same where other servers change the catalogue too, of which this one hears nothing.
+const FRESH_SHARED: Duration = Duration::from_secs(5);
 /// Most categories that are listed, the largest first to stay.
 const CATEGORIES_MAX: usize = 500;
 
@@ -43,10 +42,10 @@ pub struct Category {
 pub(super) struct CategoryCache(Mutex<Option<(Instant, Arc<Categories>)>>);
 
 impl CategoryCache {
-    fn fresh(&self) -> Option<Arc<Categories>> {
+    fn fresh(&self, age_max: Duration) -> Option<Arc<Categories>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.as_ref()
-            .filter(|(made, _)| made.elapsed() < FRESH_FOR)
+            .filter(|(made, _)| made.elapsed() < age_max)
             .map(|(_, categories)| Arc::clone(categories))
     }
 
@@ -72,34 +71,17 @@ impl CategoryCache {
 )]
 pub(super) async fn categories(State(state): State<AppState>) -> Result<Json<Categories>, ApiError> {
     let backend = state.backend()?;
-    let counted = match state.category_cache().fresh() {
+    let age_max = if backend.index.is_shared() { FRESH_SHARED } else { FRESH_FOR };
+    let counted = match state.category_cache().fresh(age_max) {
         Some(counted) => counted,
-        None => {
-            let index = Arc::clone(&backend.index);
-            state.category_cache().keep(state.cpu_pool().run(move || count(&*index)).await??)
-        }
+        None => state.category_cache().keep(state.ask(&backend, count).await??),
     };
     Ok(Json(Categories::clone(&counted)))
 }
 
 fn count(index: &dyn VectorIndex) -> Result<Categories, IndexError> {
-    let mut counts = BTreeMap::<String, usize>::new();
-    let mut after = None::<String>;
-    loop {
-        let page = index.page(after.as_deref(), PAGE_ITEMS)?;
-        for item in &page {
-            if let Some(name) = item.metadata.get(CATEGORY_KEY).and_then(|value| value.as_str()) {
-                *counts.entry(name.to_owned()).or_default() += 1;
-            }
-        }
-        match page.last() {
-            Some(last) if page.len() == PAGE_ITEMS => after = Some(last.id.clone()),
-            _ => break,
-        }
-    }
+    let counts = index.texts(CATEGORY_KEY, CATEGORIES_MAX)?;
     let mut categories: Vec<_> = counts.into_iter().map(|(name, items)| Category { name, items }).collect();
-    categories.sort_by_key(|category| std::cmp::Reverse(category.items));
-    categories.truncate(CATEGORIES_MAX);
     categories.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Categories { categories })
 }

@@ -56,7 +56,7 @@ impl Runner for DuplicatesSpec {
     fn run(self, state: &AppState, job: &Job) -> Result<Value, String> {
         let backend = state.backend().map_err(|error| error.to_string())?;
         let threshold = threshold(&backend, &self).map_err(|error| error.to_string())?;
-        job.begin(backend.index.count());
+        job.begin(backend.index.count().map_err(|error| error.to_string())?);
         let found = duplicates::find(&*backend.index, threshold, self.across_products, |items| {
             job.step(items);
             !job.is_cancelled()

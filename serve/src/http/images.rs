@@ -90,9 +90,9 @@ pub(super) async fn image(
     if state.images().is_none() {
         return Err(refused("this server shows no pictures (it was started without --images)"));
     }
-    let (index, id) = (backend.index.clone(), item.clone());
+    let id = item.clone();
     // Both the index and the file system may block: not on a thread that talks to clients.
-    let stored = state.cpu_pool().run(move || index.get(&id)).await??;
+    let stored = state.ask(&backend, move |index| index.get(&id)).await??;
     let stored = stored.ok_or_else(|| refused("it is not in the index"))?;
     let relative = stored.metadata.get(PATH_KEY).and_then(|path| path.as_str()).map(str::to_owned);
     let relative = relative.ok_or_else(|| refused("it has no picture"))?;

@@ -25,19 +25,23 @@ pub(super) async fn livez() -> &'static str {
 
 /// Can it answer searches?
 ///
-/// The model is warm, the index is loaded, and the server is not stopping.
+/// The model is warm, the index is loaded or its engine answers, and the server is not stopping.
 #[utoipa::path(
     get, path = "/readyz", tag = "server",
     responses(
         (status = 200, description = "It can.", body = String, content_type = "text/plain; charset=utf-8"),
-        (status = 503, description = "It is loading or stopping.", body = String, content_type = "text/plain; charset=utf-8"),
+        (status = 503, description = "It is loading or stopping, or cannot reach its catalogue.", body = String, content_type = "text/plain; charset=utf-8"),
     ),
 )]
 pub(super) async fn readyz(State(state): State<AppState>) -> Response {
+    let not_ready = |why: &'static str| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     match (state.draining(), state.backend()) {
-        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response(),
-        (false, Err(_)) => (StatusCode::SERVICE_UNAVAILABLE, "loading\n").into_response(),
-        (false, Ok(_)) => "ok\n".into_response(),
+        (true, _) => not_ready("stopping\n"),
+        (false, Err(_)) => not_ready("loading\n"),
+        (false, Ok(backend)) => match state.reach(&backend).await {
+            true => "ok\n".into_response(),
+            false => not_ready("the engine that holds the catalogue does not answer\n"),
+        },
     }
 }
 
@@ -49,7 +53,7 @@ pub(super) async fn readyz(State(state): State<AppState>) -> Response {
     responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8")),
 )]
 pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, ApiError> {
-    state.refresh_levels();
+    state.refresh_levels().await;
     let text = state.metrics().encode().map_err(|error| ApiError::Internal(error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
@@ -135,7 +139,7 @@ pub(super) async fn info(State(state): State<AppState>) -> Result<Json<Info>, Ap
             calibrated: manifest.calibration.is_some(),
         },
         provider: backend.provider.clone(),
-        index: backend.index.info(),
+        index: super::stats::index_info(&state, &backend).await?,
         limits: Limits {
             body_bytes_max: options.body_bytes_max,
             bulk_body_bytes_max: options.bulk_body_bytes_max,

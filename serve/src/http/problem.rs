@@ -88,6 +88,10 @@ impl From<&ApiError> for Problem {
         };
         let detail = match inner {
             // What broke inside is for the log: it can name files and addresses that are nobody else's business.
+            ApiError::Index(IndexError::Unavailable { .. }) => {
+                "the engine that holds the catalogue does not answer; searching and writing go on by themselves when it does"
+                    .to_owned()
+            }
             ApiError::Internal(_) | ApiError::Index(_) if status.is_server_error() => {
                 "the server failed; its log has the details".to_owned()
             }
@@ -131,6 +135,12 @@ fn classify(error: &ApiError) -> (StatusCode, &'static str, &'static str) {
         }
         ApiError::Index(IndexError::InvalidRequest { .. }) => {
             (S::UNPROCESSABLE_ENTITY, "invalid_search", "The search cannot be answered")
+        }
+        ApiError::Index(IndexError::Unavailable { .. }) => {
+            (S::SERVICE_UNAVAILABLE, "index_unavailable", "The catalogue cannot be reached")
+        }
+        ApiError::Index(IndexError::Unsupported { .. }) => {
+            (S::UNPROCESSABLE_ENTITY, "index_unsupported", "This kind of catalogue cannot do that")
         }
         ApiError::Index(_) => (S::INTERNAL_SERVER_ERROR, "index_failed", "The index failed"),
         ApiError::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal", "The server failed"),

@@ -30,6 +30,9 @@ use crate::{
     metrics::{IndexFigures, Metrics},
 };
 
+/// How long it is taken as known whether the index can be reached.
+const REACH_FRESH: Duration = Duration::from_secs(1);
+
 /// Bounds and places of the HTTP server. The built-in values are those of [`crate::settings::Settings`].
 #[derive(Clone, Debug)]
 pub struct HttpOptions {
@@ -207,6 +210,8 @@ struct Shared {
     gate: Gate,
     jobs: Jobs,
     draining: AtomicBool,
+    /// Whether the index could be reached, and when that was.
+    reached: tokio::sync::Mutex<Option<(Instant, bool)>>,
     started: Instant,
     admission: Admission,
     writes: Admission,
@@ -244,6 +249,7 @@ impl AppState {
             gate: Gate::default(),
             jobs: Jobs::open(options.jobs_dir.clone()).map_err(StateError::Jobs)?,
             draining: AtomicBool::new(false),
+            reached: tokio::sync::Mutex::default(),
             started: Instant::now(),
             categories: CategoryCache::default(),
             uploads: options.images.clone().filter(|_| options.keep_uploads).map(Uploads::new),
@@ -367,10 +373,54 @@ impl AppState {
         self.0.images.as_ref()
     }
 
-    /// Reads the figures that only matter at a scrape.
-    pub(super) fn refresh_levels(&self) {
+    /// Asks the index something: on the CPU pool where it computes the answer, and on a thread of its own where it waits for
+    /// another machine.
+    ///
+    /// # Errors
+    /// [`ApiError::Internal`] if it panicked.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        backend: &Backend,
+        question: impl FnOnce(&dyn VectorIndex) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let index = Arc::clone(&backend.index);
+        if !index.is_shared() {
+            return self.cpu_pool().run(move || question(&*index)).await;
+        }
+        let span = tracing::Span::current();
+        let answer = tokio::task::spawn_blocking(move || span.in_scope(|| question(&*index))).await;
+        answer.map_err(|error| ApiError::Internal(format!("asking the index: {error}")))
+    }
+
+    /// Whether the index can be reached. Known from the last second, so that probes cost nothing.
+    pub(super) async fn reach(&self, backend: &Backend) -> bool {
+        if !backend.index.is_shared() {
+            return true;
+        }
+        let mut known = self.0.reached.lock().await;
+        if let Some((when, reached)) = *known
+            && when.elapsed() < REACH_FRESH
+        {
+            return reached;
+        }
+        let reached = match self.ask(backend, |index| index.check()).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "not ready");
+                false
+            }
+            Err(_) => false,
+        };
+        *known = Some((Instant::now(), reached));
+        reached
+    }
+
+    /// Reads the figures that only matter at a scrape. Those of an index that cannot be reached stay as they were.
+    pub(super) async fn refresh_levels(&self) {
         if let Some(backend) = self.0.backend.load_full() {
-            let info = backend.index.info();
+            let Ok(info) = super::stats::index_info(self, &backend).await else {
+                return self.metrics().set_index_down();
+            };
             let figures = IndexFigures {
                 items: info.items as u64,
                 tombstones: info.tombstones as u64,

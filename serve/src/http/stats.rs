@@ -5,7 +5,7 @@ use dfml_index::{IndexInfo, SearchMode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{AppState, Backend};
+use super::{ApiError, AppState, Backend, Problem};
 use crate::metrics::{Latency, Stage};
 
 /// Share of failed answers above which something is wrong.
@@ -105,8 +105,8 @@ struct ModelStats {
 struct IndexStats {
     /// Items that can be found.
     items: usize,
-    /// Products that they show.
-    products: usize,
+    /// Products that they show; absent where counting them would take too long.
+    products: Option<usize>,
     /// Deleted items that still take up memory.
     tombstones: usize,
     /// How searches are answered: `exact` or `graph`.
@@ -131,8 +131,17 @@ struct IndexStats {
 pub(super) async fn stats(State(state): State<AppState>) -> Json<Stats> {
     let (metrics, backend) = (state.metrics(), state.backend().ok());
     let totals = metrics.totals();
-    let info = backend.as_ref().map(|backend| backend.index.info());
     let mut problems = Vec::new();
+    let info = match &backend {
+        Some(backend) => match index_info(&state, backend).await {
+            Ok(info) => Some(info),
+            Err(error) => {
+                problems.push(Problem::from(&error).detail().to_owned());
+                None
+            }
+        },
+        None => None,
+    };
     if let Some(backend) = &backend {
         backend_problems(backend, &mut problems);
     }
@@ -166,6 +175,11 @@ pub(super) async fn stats(State(state): State<AppState>) -> Json<Stats> {
         model: backend.as_deref().map(model_stats),
         index: info.map(index_stats),
     })
+}
+
+/// Figures about the index, asked for on a thread that may wait.
+pub(super) async fn index_info(state: &AppState, backend: &Backend) -> Result<IndexInfo, ApiError> {
+    Ok(state.ask(backend, |index| index.info()).await??)
 }
 
 fn backend_problems(backend: &Backend, problems: &mut Vec<String>) {

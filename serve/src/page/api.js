@@ -78,7 +78,7 @@ export async function describeServer() {
     try {
       const info = await json("/v1/info");
       server.dataset.state = "ready";
-      $("server-text").textContent = `${number(info.index.products)} products · ${info.model.name} · ${info.provider.active}`;
+      $("server-text").textContent = `${info.index.products === null ? "" : `${number(info.index.products)} products · `}${info.model.name} · ${info.provider.active}`;
       server.title = `Execution provider ${info.provider.active} (asked for ${info.provider.requested}): ${info.provider.reason}`;
       return info;
     } catch (problem) {

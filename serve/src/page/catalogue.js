@@ -81,5 +81,5 @@ $("product-close").addEventListener("click", () => $("product").close());
 $("more-products").addEventListener("click", load);
 $("retry").addEventListener("click", load);
 const info = await describeServer();
-$("count").textContent = `${number(info.index.products)} products, ${number(info.index.items)} pictures`;
+$("count").textContent = `${info.index.products === null ? "" : `${number(info.index.products)} products, `}${number(info.index.items)} pictures`;
 await load();

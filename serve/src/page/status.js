@@ -47,7 +47,7 @@ function show(stats) {
   ]);
   const { index, model } = stats;
   tiles("index", index ? [
-    ["products", number(index.products)],
+    ["products", index.products === null ? "many" : number(index.products)],
     ["pictures", number(index.items)],
     ["search", index.mode === "exact" ? "compares everything" : "walks a graph"],
     ["recall", index.recall === null ? "not measured yet" : percent(index.recall, 1)],

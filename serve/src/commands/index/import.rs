@@ -3,31 +3,30 @@
 use std::{ops::ControlFlow, path::PathBuf};
 
 use anyhow::bail;
-use dfml_index::{EmbeddedIndex, OpenOptions, VectorIndex};
 use dfml_serve::{
     bulk::{ImageList, Ingest, IngestEvent, IngestOptions, IngestSummary, Products},
     settings::Settings,
 };
 
-use super::{Done, interrupt::Interrupt, options::EngineArgs, progress::Progress};
+use super::{Done, catalogue::CatalogueArgs, interrupt::Interrupt, options::EngineArgs, progress::Progress};
 
 /// Embed the images of a list or folder into a store.
 ///
-/// Images that the store already has are left alone, so an interrupted run is resumed by running it again. An image that
+/// A catalogue that is not there is made. Images that it already has are left alone, so an interrupted run is resumed by running it again. An image that
 /// cannot be read is reported and left out.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   dfml index import --model model --catalogue store --list gallery.txt --products products.jsonl
   dfml index import --model model --catalogue store --list Ebay_test.txt --root /data/Stanford_Online_Products --strict
   dfml index import --model model --catalogue store --list items.csv     # columns path, product_id, …
-  dfml index import --model model --catalogue store --folder photos      # a folder for each product")]
+  dfml index import --model model --catalogue store --folder photos      # a folder for each product
+  DFML_INDEX__BACKEND=qdrant dfml index import --model model --list gallery.txt")]
 pub(super) struct Args {
     /// Model directory.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Store directory; made if it does not exist.
-    #[arg(long, value_name = "DIR")]
-    catalogue: PathBuf,
+    #[command(flatten)]
+    catalogue: CatalogueArgs,
     /// List of images: .jsonl or .csv with path, product_id, perhaps id, and metadata; or columns image_id class_id
     /// super_class_id path (Stanford Online Products), the class being the product.
     #[arg(long, value_name = "FILE", required_unless_present = "folder")]
@@ -59,16 +58,10 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
         None => Products::default(),
     };
     let (engine, bulk) = args.engine.load_bulk(&args.model, &mut settings)?;
-    let manifest = engine.manifest();
-    let options = OpenOptions {
-        create: true,
-        tuning: settings.index.clone(),
-        ..OpenOptions::new(manifest.embedding_dim, manifest.fingerprint())
-    };
-    let index = EmbeddedIndex::open(&args.catalogue, options)?;
+    let index = args.catalogue.open(&settings, engine.manifest(), true)?;
     let interrupt = Interrupt::listen()?;
     let mut progress = Progress::new("indexing", list.entries.len());
-    let ingest = Ingest { engine: &engine, index: &index, list: &list, products: &products };
+    let ingest = Ingest { engine: &engine, index: &*index, list: &list, products: &products };
     let summary = ingest.run(&IngestOptions { bulk, ..IngestOptions::default() }, |event| {
         if let IngestEvent::Failed { entry, error } = event {
             progress.line(&format!("warning: {}:{}: {error}", source.display(), entry.line));
@@ -78,7 +71,7 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
     })?;
     index.flush()?;
     let took = progress.finish();
-    report(&args, &summary, took, index.count());
+    report(&args.catalogue.name(&settings), &summary, took, index.count()?);
     if interrupt.requested() {
         eprintln!("interrupted; the store has what was done, run the same command again to go on");
         return Ok(Done::Interrupted);
@@ -89,10 +82,9 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
     Ok(Done::Complete)
 }
 
-fn report(args: &Args, summary: &IngestSummary, took: std::time::Duration, stored: usize) {
+fn report(catalogue: &str, summary: &IngestSummary, took: std::time::Duration, stored: usize) {
     println!(
-        "{}: {stored} items; {} embedded, {} updated, {} unchanged, {} left out; {:.1} s, {:.0} images/s",
-        args.catalogue.display(),
+        "{catalogue}: {stored} items; {} embedded, {} updated, {} unchanged, {} left out; {:.1} s, {:.0} images/s",
         summary.embedded,
         summary.updated,
         summary.unchanged,

@@ -1,5 +1,7 @@
 //! `dfml index`: a catalogue's store, from import to backup.
 
+mod activate;
+mod copy;
 mod import;
 mod store;
 mod vectors;
@@ -7,7 +9,7 @@ mod vectors;
 use clap::Subcommand;
 use dfml_serve::settings::Settings;
 
-use super::{Done, interrupt, options, progress};
+use super::{Done, catalogue, interrupt, options, progress};
 
 /// Fill a catalogue's store, and look after it.
 #[derive(clap::Args)]
@@ -26,6 +28,8 @@ enum What {
     Compact(store::CompactArgs),
     Backup(store::BackupArgs),
     Restore(store::RestoreArgs),
+    Copy(copy::Args),
+    Activate(activate::Args),
 }
 
 pub(super) fn run(args: Args, settings: Settings) -> anyhow::Result<Done> {
@@ -38,5 +42,7 @@ pub(super) fn run(args: Args, settings: Settings) -> anyhow::Result<Done> {
         What::Compact(args) => store::compact(&args),
         What::Backup(args) => store::backup(&args),
         What::Restore(args) => store::restore(&args),
+        What::Copy(args) => copy::run(&args, settings),
+        What::Activate(args) => activate::run(&args, &settings),
     }
 }

@@ -2,8 +2,6 @@
 
 #![allow(unused_qualifications, reason = "the macro that describes parameters writes full paths")]
 
-use std::sync::Arc;
-
 use axum::{
     Json,
     extract::{Request, State},
@@ -61,7 +59,7 @@ struct NewItem {
 /// A page of the items.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct ItemPage {
-    /// In order of their ids.
+    /// In an order that does not change.
     items: Vec<ItemView>,
     /// `after` of the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,7 +147,7 @@ pub(in crate::http) async fn delete_items(
 
 /// List pictures
 ///
-/// In order of their ids, page by page.
+/// Page by page, in an order that does not change: that of their ids where the catalogue is in the server itself.
 #[utoipa::path(
     get, path = "/v1/items", tag = "catalogue", params(PageQuery),
     responses((status = 200, description = "A page of items, without embeddings.", body = ItemPage)),
@@ -158,9 +156,9 @@ pub(in crate::http) async fn list_items(
     State(state): State<AppState>,
     Parameters(page): Parameters<PageQuery>,
 ) -> Result<Json<ItemPage>, ApiError> {
-    let index = Arc::clone(&state.backend()?.index);
+    let backend = state.backend()?;
     let limit = page.limit()?;
-    let items = state.cpu_pool().run(move || index.page(page.after.as_deref(), limit)).await??;
+    let items = state.ask(&backend, move |index| index.page(page.after.as_deref(), limit)).await??;
     let next = (items.len() == limit).then(|| items.last().map(|item| item.id.clone())).flatten();
     let pictures = state.shows_pictures();
     Ok(Json(ItemPage {
@@ -180,9 +178,9 @@ pub(in crate::http) async fn get_item(
     PathId(id): PathId,
     Parameters(VectorQuery { include_vectors }): Parameters<VectorQuery>,
 ) -> Result<Json<ItemView>, ApiError> {
-    let index = Arc::clone(&state.backend()?.index);
+    let backend = state.backend()?;
     let asked = id.clone();
-    let found = state.cpu_pool().run(move || index.get(&asked)).await??;
+    let found = state.ask(&backend, move |index| index.get(&asked)).await??;
     let item = found.ok_or_else(|| missing("item", &id))?;
     Ok(Json(ItemView::of(item, state.shows_pictures(), include_vectors)))
 }

@@ -74,7 +74,7 @@ struct NewPicture {
 /// A page of the products.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct ProductPage {
-    /// In order of their ids.
+    /// In an order that does not change.
     products: Vec<ProductRow>,
     /// `after` of the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -203,7 +203,7 @@ pub(in crate::http) async fn delete_products(
 
 /// List products
 ///
-/// In order of their ids, page by page.
+/// Page by page, in an order that does not change: that of their ids where the catalogue is in the server itself.
 #[utoipa::path(
     get, path = "/v1/products", tag = "catalogue", params(PageQuery),
     responses((status = 200, description = "A page of products.", body = ProductPage)),
@@ -212,21 +212,21 @@ pub(in crate::http) async fn list_products(
     State(state): State<AppState>,
     Parameters(page): Parameters<PageQuery>,
 ) -> Result<Json<ProductPage>, ApiError> {
-    let index = Arc::clone(&state.backend()?.index);
+    let backend = state.backend()?;
     let limit = page.limit()?;
     let pictures = state.shows_pictures();
-    let read = move || {
+    let read = move |index: &dyn VectorIndex| {
         let summaries = index.products(page.after.as_deref(), limit)?;
         let next = (summaries.len() == limit)
             .then(|| summaries.last().map(|last| last.product_id.clone()))
             .flatten();
         let mut products = Vec::with_capacity(summaries.len());
         for summary in summaries {
-            products.extend(row(&*index, summary, pictures)?);
+            products.extend(row(index, summary, pictures)?);
         }
         Ok::<_, ApiError>(ProductPage { products, next })
     };
-    Ok(Json(state.cpu_pool().run(read).await??))
+    Ok(Json(state.ask(&backend, read).await??))
 }
 
 /// `None` if the product has gone since it was listed.
@@ -261,9 +261,9 @@ pub(in crate::http) async fn get_product(
     State(state): State<AppState>,
     PathId(id): PathId,
 ) -> Result<Json<ProductView>, ApiError> {
-    let index = Arc::clone(&state.backend()?.index);
+    let backend = state.backend()?;
     let asked = id.clone();
-    let items = state.cpu_pool().run(move || index.product(&asked)).await??;
+    let items = state.ask(&backend, move |index| index.product(&asked)).await??;
     if items.is_empty() {
         return Err(missing("product", &id));
     }

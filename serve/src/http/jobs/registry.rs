@@ -8,9 +8,11 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
+use dfml_index::Lease;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -25,6 +27,10 @@ const REMEMBERED: usize = 100;
 /// Progress is written to disk this often.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
 
+/// What a server takes before it begins a job, where others share the catalogue, and how often it tries.
+const LEASE: &str = "jobs";
+const LEASE_AGAIN: Duration = Duration::from_millis(500);
+
 /// All jobs, oldest first: their ids begin with their time.
 pub(in crate::http) struct Jobs {
     jobs: Mutex<BTreeMap<String, Arc<Job>>>,
@@ -38,6 +44,8 @@ pub(in crate::http) struct Job {
     spec: JobSpec,
     inner: Mutex<Inner>,
     cancelled: AtomicBool,
+    /// The right to do it while other servers do not.
+    lease: Mutex<Option<Box<dyn Lease>>>,
     folder: Option<PathBuf>,
 }
 
@@ -187,11 +195,13 @@ impl Jobs {
 }
 
 fn run(state: &AppState, job: &Job) {
-    let cut_short = || match state.jobs().stopping.load(Ordering::SeqCst) {
+    let cut_short = || match state.jobs().stopping.load(Ordering::SeqCst) || job.has_lost_lease() {
         true => JobState::Interrupted,
         false => JobState::Cancelled,
     };
+    wait_for_lease(state, job);
     if job.is_cancelled() {
+        job.lease().take();
         return job.end(cut_short(), None, None);
     }
     job.lock().view.begin();
@@ -211,7 +221,24 @@ fn run(state: &AppState, job: &Job) {
             job.end(JobState::Failed, Some(error), None);
         }
     }
+    job.lease().take();
     state.category_cache().clear();
+}
+
+/// Waits until no other server that shares the catalogue is at a job, or this one is cancelled.
+fn wait_for_lease(state: &AppState, job: &Job) {
+    while !job.is_cancelled() {
+        match state.backend().map(|backend| backend.index.lease(LEASE)) {
+            Ok(Ok(Some(lease))) => {
+                *job.lease() = Some(lease);
+                return;
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a job waits for its turn"),
+            Err(_) => {}
+        }
+        thread::sleep(LEASE_AGAIN);
+    }
 }
 
 fn forget_oldest(jobs: &mut BTreeMap<String, Arc<Job>>) {
@@ -233,7 +260,7 @@ fn conflict(reason: &str) -> ApiError {
 impl Job {
     fn new(view: JobView, spec: JobSpec, folder: Option<PathBuf>) -> Self {
         let inner = Mutex::new(Inner { view, saved: Instant::now() });
-        Self { spec, inner, cancelled: AtomicBool::new(false), folder }
+        Self { spec, inner, cancelled: AtomicBool::new(false), lease: Mutex::new(None), folder }
     }
 
     /// How it stands now.
@@ -243,7 +270,15 @@ impl Job {
 
     /// Whether it should end.
     pub(in crate::http) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+        self.cancelled.load(Ordering::Relaxed) || self.has_lost_lease()
+    }
+
+    fn has_lost_lease(&self) -> bool {
+        self.lease().as_ref().is_some_and(|lease| !lease.is_held())
+    }
+
+    fn lease(&self) -> MutexGuard<'_, Option<Box<dyn Lease>>> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_complete(&self) -> bool {

@@ -24,6 +24,12 @@ impl Runner for ModelSpec {
         let host =
             state.options().models.clone().ok_or("exchanging the model is switched off on this server")?;
         let old = state.backend().map_err(|error| error.to_string())?;
+        if old.index.is_shared() {
+            // Of what other servers change meanwhile this one would hear nothing.
+            return Err("other servers share this catalogue: fill the next model's with `dfml index import`, then start the servers \
+                        with it one by one"
+                .to_owned());
+        }
         if self.back {
             return self.go_back(state, job, &host, &old);
         }
@@ -51,7 +57,7 @@ impl ModelSpec {
         let images = state.options().images.as_deref();
         let mut transfer =
             Transfer { from: old, to: next, images, job, pace: self.images_per_second, missing: 0 };
-        job.begin(old.index.count());
+        job.begin(items(old)?);
         transfer.everything()?;
         if transfer.missing > 0 && !self.allow_missing {
             let missing = transfer.missing;
@@ -70,7 +76,7 @@ impl ModelSpec {
         let recall = self.check(state, old, next)?;
         switch(state, host, &mut transfer, next)?;
         Ok(
-            json!({ "model": next.label(), "before": old.label(), "items": next.index.count(), "missing": transfer.missing,
+            json!({ "model": next.label(), "before": old.label(), "items": items(next)?, "missing": transfer.missing,
             "recall_at_1": recall }),
         )
     }
@@ -111,7 +117,7 @@ impl ModelSpec {
         transfer.items(&changed).inspect_err(|_| state.gate().note(changed))?;
         switch(state, host, &mut transfer, &before)?;
         Ok(
-            json!({ "model": before.label(), "before": now.label(), "items": before.index.count(), "missing": transfer.missing }),
+            json!({ "model": before.label(), "before": now.label(), "items": items(&before)?, "missing": transfer.missing }),
         )
     }
 }
@@ -134,6 +140,10 @@ fn switch(
     drop(closed);
     tracing::info!(model = %next.label(), "the model has been exchanged");
     Ok(())
+}
+
+fn items(backend: &Backend) -> Result<usize, String> {
+    backend.index.count().map_err(|error| error.to_string())
 }
 
 fn load(spec: &ModelSpec, state: &AppState, host: &ModelHost, old: &Backend) -> Result<Backend, String> {

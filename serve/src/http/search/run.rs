@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::body::Bytes;
-use dfml_index::SearchRequest;
+use dfml_index::{SearchRequest, VectorIndex};
 use dfml_models::CropBox;
 
 use super::{
@@ -52,8 +52,7 @@ pub(in crate::http) async fn answer(
     };
     let calibrated = request.positive.len() == 1 && request.negative.is_empty();
     let searching = Instant::now();
-    let index = Arc::clone(&backend.index);
-    let hits = state.cpu_pool().run(move || index.search(&request)).await??;
+    let hits = state.ask(backend, move |index| index.search(&request)).await??;
     let presenter = Presenter { backend, pictures: state.shows_pictures(), calibrated, offset: body.offset };
     let mut results = presenter.results(hits);
     if body.include_vectors {
@@ -167,12 +166,11 @@ async fn with_vectors(
     backend: &Arc<Backend>,
     mut results: Vec<SearchResult>,
 ) -> Result<Vec<SearchResult>, ApiError> {
-    let index = Arc::clone(&backend.index);
-    let filled = move || {
+    let filled = move |index: &dyn VectorIndex| {
         for result in &mut results {
             result.vector = index.get(&result.item_id)?.map(|item| item.vector);
         }
         Ok(results)
     };
-    state.cpu_pool().run(filled).await?
+    state.ask(backend, filled).await?
 }

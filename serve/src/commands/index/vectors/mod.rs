@@ -139,7 +139,7 @@ fn store(args: &Args, index: &EmbeddedIndex, entries: Vec<Entry>) -> anyhow::Res
         if let Some(reason) = missing {
             progress.line(&format!("warning: {place}: {reason}"));
             left_out += 1;
-        } else if index.get(&item.id)?.as_ref() == Some(&item) {
+        } else if index.get(&item.id)?.is_some_and(|stored| stored.is_same(&item)) {
             unchanged += 1;
         } else {
             batch.push(item);
