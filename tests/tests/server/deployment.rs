@@ -171,10 +171,7 @@ fn the_settings_are_the_same_everywhere() {
     let map = text("docker/k8s/config.yaml");
     let inside = map.split("serve.toml: |\n").nth(1).expect("serve.toml");
     assert_eq!(settings(inside), settings(&text("docker/cluster/serve.toml")));
-    // Comes with the backend qdrant.
-    if text("configs/serve.toml").contains("[index.qdrant]") {
-        Settings::load(Some(&workspace().join("docker/cluster/serve.toml"))).expect("every key is a setting");
-    }
+    Settings::load(Some(&workspace().join("docker/cluster/serve.toml"))).expect("every key is a setting");
 }
 
 /// The arguments that begin with `--config`, one a line.
@@ -223,13 +220,7 @@ fn the_program_takes_what_files_and_documents_say() {
         commands.extend(found);
     }
     assert!(commands.len() >= 8, "{commands:?}");
-    let index = Command::new(binaries::dfml()).args(["index", "--help"]).output().expect("dfml starts");
-    let has_copy = String::from_utf8_lossy(&index.stdout).contains("\n  copy");
     for words in commands {
-        // Comes with the backend qdrant.
-        if !has_copy && words.windows(2).any(|pair| pair == ["index", "copy"]) {
-            continue;
-        }
         // Parsed, and then ended by the help that the command has.
         let output = Command::new(binaries::dfml()).args(&words).arg("--help").output().expect("dfml starts");
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
