@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use dfml_index::{EmbeddedIndex, Item, OpenOptions, SearchRequest, Tuning, VectorIndex};
+use dfml_index::{EmbeddedIndex, Item, OpenOptions, SearchRequest, StoreReader, Tuning, VectorIndex};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -157,7 +157,13 @@ fn acknowledged_writes_survive_sigkill() {
         let before = done.clone();
         let pause = Duration::from_micros(random.random_range(0..40_000));
         done = run_child(folder.path(), &before, pause);
+        // Every other round, so that repairs by readers and by writers are both met.
+        let read = (round % 2 == 0).then(|| {
+            let reader = StoreReader::open(folder.path()).expect("is read after a kill");
+            reader.count().expect("reads")
+        });
         let index = open(folder.path());
+        assert!(read.is_none_or(|read| read == index.count()), "{read:?} items read");
         for thread in 0..THREADS {
             (before[thread]..done[thread]).for_each(|number| follow(&mut expected[thread], thread, number));
             let found = contents_of(&index, thread);

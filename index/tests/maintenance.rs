@@ -92,6 +92,27 @@ fn a_backup_is_whole_while_writing_goes_on() {
 }
 
 #[test]
+fn a_store_whose_writer_was_killed_is_read() {
+    let folder = TempDir::new().expect("a folder");
+    let (index, set) = filled(folder.path());
+    // What the disk holds at a moment at which the writer could be killed: just opened, and after a write.
+    drop(index);
+    let index = EmbeddedIndex::open(folder.path(), options()).expect("opens");
+    let left_as_it_is = |to: &std::path::Path| {
+        for file in std::fs::read_dir(folder.path()).expect("lists").flatten() {
+            std::fs::copy(file.path(), to.join(file.file_name())).expect("copies");
+        }
+        StoreReader::open(to).expect("is read").count().expect("reads")
+    };
+    let (opened, written) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+    assert_eq!(left_as_it_is(opened.path()), COUNT);
+    let mut new = item(&set, 1, 0);
+    new.id = "one more".to_owned();
+    index.upsert(vec![new]).expect("writes");
+    assert_eq!(left_as_it_is(written.path()), COUNT + 1);
+}
+
+#[test]
 fn shrinking_gives_room_back_and_keeps_everything() {
     let folder = TempDir::new().expect("a folder");
     let (index, set) = filled(folder.path());

@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use redb::{Builder, ConcurrencyMode, Database, ReadOnlyDatabase, TableDefinition};
+use redb::{Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, TableDefinition};
 
 use crate::{IndexError, OpenOptions, graph};
 
@@ -181,7 +181,15 @@ fn fresh_partial(folder: &Path) -> Result<PathBuf, IndexError> {
 
 fn open_for_reading(path: &Path) -> Result<ReadOnlyDatabase, IndexError> {
     refuse_empty(path)?;
-    guarded(path, || builder().open_read_only(path).map_err(storage_error(path)))
+    let open = || builder().open_read_only(path);
+    guarded(path, || match open() {
+        // Its last writer was killed. Opening it for writing puts it in order.
+        Err(DatabaseError::RepairAborted) => {
+            drop(open_database(path)?);
+            open().map_err(storage_error(path))
+        }
+        opened => opened.map_err(storage_error(path)),
+    })
 }
 
 /// Runs something that reads a file which may be damaged. The storage engine may panic on one; that is damage, too.
