@@ -98,9 +98,19 @@ pub(crate) async fn activate(wire: &Wire, options: &QdrantOptions, name: &str) -
     wire.write(|client| client_alias(client, request.clone())).await
 }
 
-/// Deletes a generation; its aliases go with it.
-pub(crate) async fn remove(wire: &Wire, name: &str) -> Result<(), IndexError> {
-    wire.write(|client| async move { client.delete_collection(name.to_owned()).await.map(drop) }).await
+/// Deletes a generation; its aliases go with it, and after the one in use the leases.
+pub(crate) async fn remove(wire: &Wire, options: &QdrantOptions, name: &str) -> Result<(), IndexError> {
+    wire.write(|client| async move { client.delete_collection(name.to_owned()).await.map(drop) }).await?;
+    if current(wire, options).await?.is_some() {
+        return Ok(());
+    }
+    let leases = &leases(options);
+    wire.write(|client| async move { client.delete_collection(leases.clone()).await.map(drop) }).await
+}
+
+/// The name of the collection of leases.
+pub(crate) fn leases(options: &QdrantOptions) -> String {
+    format!("{}-leases", options.collection)
 }
 
 async fn client_alias(

@@ -144,7 +144,9 @@ impl QdrantIndex {
     /// # Errors
     /// The engine does not answer.
     pub fn remove(self) -> Result<(), IndexError> {
-        self.wait(|remote| async move { collection::remove(&remote.wire, &remote.facts.name).await })
+        self.wait(|remote| async move {
+            collection::remove(&remote.wire, &remote.options, &remote.facts.name).await
+        })
     }
 
     fn wait<T, R>(&self, call: impl FnOnce(Arc<Remote>) -> R) -> Result<T, IndexError>

@@ -206,5 +206,5 @@ async fn prepare(remote: &Remote, name: &str) -> Result<(), IndexError> {
 }
 
 fn collection(remote: &Remote) -> String {
-    format!("{}-leases", remote.options().collection)
+    crate::collection::leases(remote.options())
 }

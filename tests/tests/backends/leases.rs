@@ -41,3 +41,23 @@ fn of_many_that_want_it_one_has_it() {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn that_of_a_process_that_died_ends_by_itself() {
+    let engine = Engine::start();
+    let options = engine::options(&engine.url(), "shop");
+    let open = || {
+        QdrantIndex::open(&options, &OpenOptions { create: true, ..OpenOptions::new(DIM, MODEL) })
+            .expect("opens")
+    };
+    let (dying, other) = (open(), open());
+    // Neither given back nor renewed: its threads end with the index.
+    std::mem::forget(dying.lease("jobs").expect("asks").expect("free"));
+    drop(dying);
+    let start = Instant::now();
+    while other.lease("jobs").expect("asks").is_none() {
+        assert!(start.elapsed() < Duration::from_secs(50), "it ends after its term and the slack");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert!(start.elapsed() > Duration::from_secs(20), "not before its term: {:?}", start.elapsed());
+}
