@@ -98,9 +98,9 @@ fn a_store_whose_writer_was_killed_is_read() {
     // What the disk holds at a moment at which the writer could be killed: just opened, and after a write.
     drop(index);
     let index = EmbeddedIndex::open(folder.path(), options()).expect("opens");
-    let left_as_it_is = |to: &std::path::Path| {
-        for file in std::fs::read_dir(folder.path()).expect("lists").flatten() {
-            std::fs::copy(file.path(), to.join(file.file_name())).expect("copies");
+    let left_as_it_is = |to: &Path| {
+        for file in fs::read_dir(folder.path()).expect("lists").flatten() {
+            fs::copy(file.path(), to.join(file.file_name())).expect("copies");
         }
         StoreReader::open(to).expect("is read").count().expect("reads")
     };
