@@ -87,7 +87,7 @@ impl RunConfig {
             Some(Device::Cuda(index)) if index >= available => {
                 return Err(TrainError::Device(format!(
                     "run.device is {:?}, but libtorch sees {available} CUDA devices \
-                     (`cargo xtask setup --cuda` fetches the CUDA build)",
+                     (`cargo xtask setup --with libtorch-cuda` fetches the CUDA build)",
                     self.device
                 )));
             }
