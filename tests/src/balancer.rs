@@ -95,7 +95,7 @@ fn command(configuration: &Path) -> Command {
 }
 
 /// The system's nginx, or the one of `cargo xtask setup --with nginx`.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places: Vec<PathBuf> = std::env::split_paths(&path).map(|folder| folder.join("nginx")).collect();
     places.push("/usr/sbin/nginx".into());

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dfml_tests::{binaries, client, shop::Shop};
+use dfml_tests::{balancer, binaries, client, shop::Shop};
 
 /// A settings file for this engine.
 pub(crate) fn settings(folder: &Path, engine: &str) -> PathBuf {
@@ -92,12 +92,7 @@ impl Serving {
         );
         let file = folder.join("nginx.conf");
         fs_err::write(&file, text).expect("the folder is writable");
-        // Of the system, whose folder is not on everybody's search path, or as set-up unpacks it.
-        let program = [PathBuf::from("/usr/sbin/nginx"), dfml_models::cache_dir().join("nginx/nginx")];
-        let program = program.iter().find(|path| path.is_file());
-        let program =
-            program.expect("nginx is missing; `cargo xtask test` sets it up, or install the package `nginx`");
-        let process = Command::new(program)
+        let process = Command::new(balancer::program())
             .arg("-p")
             .arg(folder)
             .arg("-c")

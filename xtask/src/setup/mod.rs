@@ -1,8 +1,8 @@
 //! Set-up: fetches what cargo cannot, checks it, and unpacks it into the cache folder.
 //!
-//! Every download is pinned by version and SHA-256. A component is unpacked beside its place and renamed, with a stamp
-//! that says what it was made of; so an interrupted set-up leaves nothing half done, and the next one goes on with the
-//! downloads that are finished.
+//! Every archive is pinned by version and SHA-256; what pip installs as a whole is pinned by version, a Debian program is the
+//! one that the system's sources have. A component is unpacked beside its place and renamed, with a stamp that says what it
+//! was made of; so an interrupted set-up leaves nothing half done, and the next one goes on with the downloads that are finished.
 
 mod apt;
 mod archives;
@@ -32,7 +32,7 @@ Examples:
   cargo xtask setup --with libtorch,furniture,chromium
   cargo xtask setup --provider openvino      also ONNX Runtime with OpenVINO (84 MB to download)
   cargo xtask setup --provider cuda          also ONNX Runtime for NVIDIA GPUs, cuBLAS and cuDNN (1.6 GB to download)
-  cargo xtask setup --with libtorch-cuda     what training on NVIDIA GPUs needs (3 GB to download, 7 GB on disk)
+  cargo xtask setup --with libtorch-cuda     what training on NVIDIA GPUs needs (4.5 GB on disk)
   cargo xtask setup --with peers             also the Python programs that `dfml bench` compares with
   cargo xtask setup --check                  only say what is there; exit code 1 if something is missing")]
 pub(crate) struct Args {
