@@ -201,10 +201,10 @@ pub(super) fn stack(layers: Vec<Vec<(u32, Vec<u32>)>>) -> Vec<Layer> {
     some.map(|mut nodes| {
         nodes.sort_unstable_by_key(|(slot, _)| *slot);
         let slots: Vec<u32> = nodes.iter().map(|(slot, _)| *slot).collect();
-        let place = |slot: &u32| slots.binary_search(slot).ok().map(|place| place as u32);
+        let is_in = |slot: &&u32| slots.binary_search(slot).is_ok();
         let mut layer = Layer { starts: vec![0], ..Layer::default() };
         for (_, links) in &nodes {
-            layer.links.extend(links.iter().filter_map(place));
+            layer.links.extend(links.iter().filter(is_in));
             layer.starts.push(layer.links.len() as u32);
         }
         layer.slots = slots;

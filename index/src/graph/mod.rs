@@ -4,6 +4,7 @@
 //! slots are searched one by one, dead ones are walked over, until the next generation has its own graph.
 
 mod build;
+mod descend;
 mod hnsw_rs;
 mod prune;
 mod reach;
@@ -39,20 +40,21 @@ pub(crate) struct Graph {
     sketches: Option<Sketches>,
 }
 
-/// A layer that only some nodes are in. They have places `0..slots.len()` there. Who is in a layer is in all those below it.
+/// A layer that only some nodes are in. Who is in a layer is in all those below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Layer {
-    /// Slot of each place, ascending.
+    /// The nodes, ascending.
     slots: Vec<u32>,
-    /// Where the links of each place begin in `links`, and at the end where the last ones end.
+    /// Where the links of each node begin in `links`, and at the end where the last ones end.
     starts: Vec<u32>,
-    /// Places.
+    /// Nodes.
     links: Vec<u32>,
 }
 
 impl Layer {
-    fn links_of(&self, place: u32) -> &[u32] {
-        let place = place as usize;
+    /// Links of a node; none if it is not in this layer.
+    fn links_of(&self, slot: u32) -> &[u32] {
+        let Ok(place) = self.slots.binary_search(&slot) else { return &[] };
         &self.links[self.starts[place] as usize..self.starts[place + 1] as usize]
     }
 }

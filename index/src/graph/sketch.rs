@@ -137,6 +137,30 @@ impl Sketches {
         nodes.truncate(kept);
     }
 
+    /// Estimates of the scores of nodes, in order.
+    #[inline]
+    pub(super) fn estimates(&self, query: &QuerySketch, nodes: &[u32], estimates: &mut Vec<f32>) {
+        nodes.iter().for_each(|&node| self.prefetch(node));
+        estimates.clear();
+        #[cfg(target_arch = "x86_64")]
+        if std::is_x86_feature_detected!("popcnt") {
+            // SAFETY: the processor has the feature.
+            return unsafe { self.estimates_popcnt(query, nodes, estimates) };
+        }
+        self.estimates_any(query, nodes, estimates);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "popcnt")]
+    fn estimates_popcnt(&self, query: &QuerySketch, nodes: &[u32], estimates: &mut Vec<f32>) {
+        self.estimates_any(query, nodes, estimates);
+    }
+
+    #[inline(always)]
+    fn estimates_any(&self, query: &QuerySketch, nodes: &[u32], estimates: &mut Vec<f32>) {
+        estimates.extend(nodes.iter().map(|&node| self.estimate(query, node)));
+    }
+
     #[inline(always)]
     fn estimate(&self, query: &QuerySketch, node: u32) -> f32 {
         let (bits, rest) = self.record(node).split_at(self.words);

@@ -6,7 +6,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | `DFMLGRPH` |
-//! | 4 | version, 2 |
+//! | 4 | version, 3 |
 //! | 4 | width of the lowest layer's lists |
 //! | 4 | entry |
 //! | 4 | number of upper layers |
@@ -14,7 +14,7 @@
 //! | 8 a node | row numbers |
 //! | 4 a node | CRC-32 of the vectors |
 //! | 4 * width a node | links of the lowest layer |
-//! | | for each upper layer: u32 places, u32 links; then slots, starts, links |
+//! | | for each upper layer: u32 nodes, u32 links; then nodes, starts, links |
 //! | 4 | CRC-32 of all before |
 //!
 //! All numbers are little-endian.
@@ -37,7 +37,7 @@ use crate::{
 pub(crate) const FILE: &str = "graph.snapshot";
 const PARTIAL: &str = "graph.snapshot.partial";
 const MAGIC: &[u8; 8] = b"DFMLGRPH";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What loading a snapshot came to.
 #[derive(Debug)]
@@ -165,10 +165,10 @@ fn decode(bytes: &[u8]) -> Result<Snapshot, String> {
     base.extend(&links);
     let mut upper = Vec::new();
     for _ in 0..layers {
-        let (places, links) = (reader.word()? as usize, reader.word()? as usize);
+        let (slots, links) = (reader.word()? as usize, reader.word()? as usize);
         upper.push(Layer {
-            slots: reader.words(places)?,
-            starts: reader.words(places + 1)?,
+            slots: reader.words(slots)?,
+            starts: reader.words(slots + 1)?,
             links: reader.words(links)?,
         });
     }
@@ -190,7 +190,7 @@ fn check(graph: &Graph, rows: &[u64]) -> Result<(), String> {
         sound &= !layer.slots.is_empty()
             && within(&layer.slots, graph.nodes)
             && layer.slots.is_sorted_by(|a, b| a < b)
-            && within(&layer.links, layer.slots.len())
+            && layer.links.iter().all(|link| layer.slots.binary_search(link).is_ok())
             && layer.starts.is_sorted()
             && layer.starts.first() == Some(&0)
             && layer.starts.last().is_some_and(|&end| end as usize == layer.links.len());
@@ -261,11 +261,11 @@ impl Graph {
             }
         }
         let kept = |layer: &Layer| -> Vec<(u32, Vec<u32>)> {
-            let nodes = (0..layer.slots.len() as u32).filter(|&at| place(layer.slots[at as usize]) != END);
+            let nodes = layer.slots.iter().filter(|&&node| place(node) != END);
             nodes
-                .map(|at| {
-                    let links = layer.links_of(at).iter().map(|&link| place(layer.slots[link as usize]));
-                    (place(layer.slots[at as usize]), links.filter(|&slot| slot != END).collect())
+                .map(|&node| {
+                    let links = layer.links_of(node).iter().map(|&link| place(link));
+                    (place(node), links.filter(|&slot| slot != END).collect())
                 })
                 .collect()
         };

@@ -1,4 +1,4 @@
-//! Searching the graph: down the layers to a good start, then outwards through the lowest, best first.
+//! Searching the graph: down the layers to good starts, then outwards through the lowest, best first.
 
 use super::{END, Graph, Sketches, sketch::QuerySketch};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Marks a pool entry whose links have been followed.
-const FOLLOWED: u32 = 1 << 31;
+pub(super) const FOLLOWED: u32 = 1 << 31;
 
 /// A query on its way.
 pub(crate) struct Walk<'a> {
@@ -25,23 +25,46 @@ pub(crate) struct Scratch {
     seen: Vec<u64>,
     /// Slots to compare next.
     batch: Vec<u32>,
+    /// Slots that were seen in an upper layer.
+    pub(super) trail: Vec<u32>,
+    /// Estimates of the slots to compare.
+    pub(super) estimates: Vec<f32>,
     /// The best so far with their estimates, best first; slots carry [`FOLLOWED`].
-    pool: Vec<(f32, u32)>,
+    pub(super) pool: Vec<(f32, u32)>,
 }
 
 impl Scratch {
     /// Notes a node as seen; true if it was not before.
     #[inline]
-    fn see(&mut self, node: u32) -> bool {
+    pub(super) fn see(&mut self, node: u32) -> bool {
         let (word, bit) = (&mut self.seen[node as usize / 64], 1u64 << (node % 64));
         let is_new = *word & bit == 0;
         *word |= bit;
         is_new
     }
 
+    /// Notes a node as not seen.
+    #[inline]
+    pub(super) fn forget(&mut self, node: u32) {
+        self.seen[node as usize / 64] &= !(1u64 << (node % 64));
+    }
+
+    /// Notes the nodes of a list as seen; `new` becomes those that were not before.
+    #[inline]
+    pub(super) fn meet(&mut self, list: &[u32], new: &mut Vec<u32>) {
+        new.resize(list.len(), 0);
+        let mut count = 0;
+        for &node in list.iter().take_while(|&&node| node != END) {
+            // Without a branch: which nodes are new cannot be foreseen.
+            new[count] = node;
+            count += usize::from(self.see(node));
+        }
+        new.truncate(count);
+    }
+
     /// Puts a slot in its place among the best `effort`; the place, if it is one of them.
     #[inline]
-    fn offer(&mut self, estimate: f32, slot: u32, effort: usize) -> Option<usize> {
+    pub(super) fn offer(&mut self, estimate: f32, slot: u32, effort: usize) -> Option<usize> {
         if self.pool.len() >= effort {
             if self.pool.last().is_some_and(|worst| estimate <= worst.0) {
                 return None;
@@ -66,9 +89,7 @@ impl Walk<'_> {
         let effort = effort.max(1);
         let sketch = self.graph.sketches.as_ref().map(|sketches| (sketches, sketches.query(self.vector)));
         let mut batch = std::mem::take(&mut scratch.batch);
-        let start = self.descend(&sketch, &mut batch);
-        scratch.see(start);
-        scratch.offer(self.estimate(start), start, effort);
+        self.descend(&sketch, effort, scratch, &mut batch);
         let mut next = 0;
         while let Some(entry) = scratch.pool.get_mut(next) {
             if entry.1 & FOLLOWED != 0 {
@@ -78,14 +99,7 @@ impl Walk<'_> {
             let node = entry.1;
             entry.1 |= FOLLOWED;
             next += 1;
-            batch.resize(self.graph.width, 0);
-            let mut new = 0;
-            for &link in self.graph.list(node).iter().take_while(|&&link| link != END) {
-                // Without a branch: which links are new cannot be foreseen.
-                batch[new] = link;
-                new += usize::from(scratch.see(link));
-            }
-            batch.truncate(new);
+            scratch.meet(self.graph.list(node), &mut batch);
             // Unless this node's links lead to something better, the next to be followed is known: its list can be on its way.
             let soon = scratch.pool[next..].iter().map(|entry| entry.1).find(|slot| slot & FOLLOWED == 0);
             let soon = soon.map_or(&[][..], |slot| self.graph.list(slot));
@@ -124,7 +138,7 @@ impl Walk<'_> {
 
     /// Estimates of many rows, in order.
     #[inline]
-    fn compare(&self, slots: &[u32], mut each: impl FnMut(f32, u32)) {
+    pub(super) fn compare(&self, slots: &[u32], mut each: impl FnMut(f32, u32)) {
         let (fours, rest) = slots.as_chunks::<FOUR>();
         for four in fours {
             let sums = kernels::dot_four(self.query.codes(), four.map(|slot| self.rows.row_codes(slot)));
@@ -137,36 +151,9 @@ impl Walk<'_> {
         }
     }
 
-    fn estimate(&self, slot: u32) -> f32 {
+    pub(super) fn estimate(&self, slot: u32) -> f32 {
         let mut sum = [0];
         kernels::dot_rows(self.query.codes(), self.rows.row_codes(slot), &mut sum);
         self.query.estimate(sum[0], self.rows.coding(slot))
-    }
-
-    /// The node to start from in the lowest layer: in each layer above, the nearest that greedy steps lead to.
-    fn descend(&self, sketch: &Option<(&Sketches, QuerySketch)>, batch: &mut Vec<u32>) -> u32 {
-        let mut nearest = self.graph.top_slot();
-        if self.graph.upper.is_empty() {
-            return nearest;
-        }
-        let mut best = self.estimate(nearest);
-        for layer in self.graph.upper.iter().rev() {
-            // Who is in a layer is in all those below it.
-            while let Ok(place) = layer.slots.binary_search(&nearest) {
-                let before = nearest;
-                batch.clear();
-                batch.extend(layer.links_of(place as u32).iter().map(|&link| layer.slots[link as usize]));
-                self.sift(sketch, best, batch);
-                self.compare(batch, |estimate, slot| {
-                    if estimate > best {
-                        (best, nearest) = (estimate, slot);
-                    }
-                });
-                if nearest == before {
-                    break;
-                }
-            }
-        }
-        nearest
     }
 }
