@@ -46,6 +46,6 @@ pub use filter::{Filter, Scalar};
 pub use info::{GraphInfo, IndexInfo, RecallEstimate, SearchMode};
 pub use item::{Item, Patch, ProductSummary};
 pub use request::{Example, Hit, SearchRequest};
-pub use store::{SalvageReport, StoreFacts, StoreReader, VerifyReport};
+pub use store::{ItemStore, SalvageReport, StoreFacts, StoreReader, StoreWriter, VerifyReport};
 pub use tuning::{GraphBuilder, Tuning};
 pub use vector_index::{Lease, VectorIndex, texts_by_walking};

@@ -13,6 +13,8 @@ use std::{
     time::Instant,
 };
 
+use parking_lot::MutexGuard;
+
 use super::{OpenOptions, Shared};
 use crate::{
     IndexError,
@@ -77,7 +79,7 @@ impl Drop for Maintainer {
 fn run(shared: &Shared, rings: &Receiver<()>) {
     while rings.recv().is_ok() {
         if !shared.closing.load(Ordering::Relaxed) && shared.needs_rebuild() {
-            shared.rebuild();
+            shared.rebuild_if_needed();
         }
     }
 }
@@ -110,9 +112,20 @@ impl Shared {
         changed >= CHANGED_MIN && changed as f64 > tuning.rebuild_share * (dead + live) as f64
     }
 
+    /// Makes the next generation if enough has changed, after the one that is being made.
+    pub(super) fn rebuild_if_needed(&self) {
+        let one_at_a_time = self.rebuilding.lock();
+        if self.needs_rebuild() {
+            self.rebuild_alone(&one_at_a_time);
+        }
+    }
+
     /// Makes the next generation and puts it in use. Reads go on all the time, writes but for two moments.
     pub(super) fn rebuild(&self) {
-        let _one_at_a_time = self.rebuilding.lock();
+        self.rebuild_alone(&self.rebuilding.lock());
+    }
+
+    fn rebuild_alone(&self, _one_at_a_time: &MutexGuard<'_, ()>) {
         let start = Instant::now();
         let mut compaction = {
             let _nobody_writes = self.writing.lock();

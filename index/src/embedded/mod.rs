@@ -46,6 +46,14 @@ impl OpenOptions {
     pub fn new(dim: usize, model_fingerprint: impl Into<String>) -> Self {
         Self { dim, model_fingerprint: model_fingerprint.into(), create: false, tuning: Tuning::default() }
     }
+
+    pub(crate) fn check(&self) -> Result<(), IndexError> {
+        if self.dim == 0 || self.dim > DIM_MAX {
+            let reason = format!("vectors of {} dimensions; an index holds 1 to {DIM_MAX}", self.dim);
+            return Err(IndexError::InvalidRequest { reason });
+        }
+        self.tuning.check()
+    }
 }
 
 impl From<StoreFacts> for OpenOptions {
@@ -87,11 +95,7 @@ impl EmbeddedIndex {
     /// [`IndexError::WrongDim`] if it is another model's, [`IndexError::InUse`] if it is open elsewhere, [`IndexError::Damaged`] if its
     /// checksums do not hold; otherwise the storage failed.
     pub fn open(folder: impl AsRef<Path>, options: OpenOptions) -> Result<Self, IndexError> {
-        if options.dim == 0 || options.dim > DIM_MAX {
-            let reason = format!("vectors of {} dimensions; an index holds 1 to {DIM_MAX}", options.dim);
-            return Err(IndexError::InvalidRequest { reason });
-        }
-        options.tuning.check()?;
+        options.check()?;
         let store = Store::open(folder.as_ref(), &options)?;
         let mut memory = Memory::load(&store, options.dim)?;
         maintenance::load_graph(folder.as_ref(), &mut memory, &options);
@@ -111,6 +115,12 @@ impl EmbeddedIndex {
         let writer = Writer::start(Arc::clone(&shared), maintainer.bell())?;
         let prober = Prober::start(&shared)?;
         Ok(Self { writer, _maintainer: maintainer, prober, shared })
+    }
+
+    /// Returns when the search graph is there and up to date, building and saving it first where it is not: after a store has been
+    /// filled, so that the next process to open it has it at once.
+    pub fn settle(&self) {
+        self.shared.rebuild_if_needed();
     }
 
     /// Gives the unused pages of a store that is not open back to the system. Returns its size before and after, in bytes.

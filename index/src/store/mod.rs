@@ -11,6 +11,7 @@ mod salvage;
 mod sums;
 mod verify;
 mod write;
+mod writer;
 
 use std::{
     fs::{self, File},
@@ -29,6 +30,7 @@ pub use reader::StoreReader;
 pub use salvage::SalvageReport;
 pub use verify::VerifyReport;
 pub(crate) use write::{Change, Write};
+pub use writer::{ItemStore, StoreWriter};
 
 /// File name of the store in its folder.
 const FILE: &str = "catalogue.redb";
@@ -36,6 +38,8 @@ const FILE: &str = "catalogue.redb";
 const PARTIAL: &str = "catalogue.redb.partial";
 /// Memory for redb's page cache. Searches read only the records of their hits from the file; the system caches the rest.
 const CACHE_BYTES: usize = 64 << 20;
+/// The same where a store is only filled: what is written is not read again soon.
+const FILLING_CACHE_BYTES: usize = 8 << 20;
 
 /// Row number of each item id.
 const IDS: TableDefinition<'_, &str, u64> = TableDefinition::new("ids");
@@ -61,6 +65,11 @@ impl Store {
     /// Opens the store in a folder, checks the file's checksums and that it belongs to this model. Makes a new one if there is
     /// none and the options say so.
     pub(crate) fn open(folder: &Path, options: &OpenOptions) -> Result<Self, IndexError> {
+        Self::open_caching(folder, options, CACHE_BYTES)
+    }
+
+    /// As [`Store::open`], with this much memory for pages of the file.
+    fn open_caching(folder: &Path, options: &OpenOptions, cache_bytes: usize) -> Result<Self, IndexError> {
         let path = folder.join(FILE);
         if !path.try_exists().map_err(io_error(&path))? {
             if !options.create {
@@ -68,7 +77,7 @@ impl Store {
             }
             Self::create(folder, options)?;
         }
-        let store = Self { db: Handle::Writing(open_database(&path)?), path, dim: options.dim };
+        let store = Self { db: Handle::Writing(open_database(&path, cache_bytes)?), path, dim: options.dim };
         store.check_format(options)?;
         Ok(store)
     }
@@ -114,7 +123,7 @@ impl Store {
         }
         let size = || fs::metadata(&path).map(|file| file.len()).map_err(io_error(&path));
         let before = size()?;
-        let mut db = open_database(&path)?;
+        let mut db = open_database(&path, CACHE_BYTES)?;
         // It moves pages in several steps; a step that moved nothing is the last.
         guarded(&path, || {
             while db.compact().map_err(storage_error(&path))? {}
@@ -148,18 +157,20 @@ impl Store {
 }
 
 /// Opens the file of a store and checks all its checksums.
-fn open_database(path: &Path) -> Result<Database, IndexError> {
+fn open_database(path: &Path, cache_bytes: usize) -> Result<Database, IndexError> {
     refuse_empty(path)?;
-    guarded(path, || builder().set_check_integrity_on_open(true).open(path).map_err(storage_error(path)))
+    guarded(path, || {
+        builder(cache_bytes).set_check_integrity_on_open(true).open(path).map_err(storage_error(path))
+    })
 }
 
 fn create_database(path: &Path) -> Result<Database, IndexError> {
-    guarded(path, || builder().create(path).map_err(storage_error(path)))
+    guarded(path, || builder(CACHE_BYTES).create(path).map_err(storage_error(path)))
 }
 
-fn builder() -> Builder {
+fn builder(cache_bytes: usize) -> Builder {
     let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES).set_concurrency_mode(ConcurrencyMode::SingleWriter);
+    builder.set_cache_size(cache_bytes).set_concurrency_mode(ConcurrencyMode::SingleWriter);
     builder
 }
 
@@ -181,11 +192,11 @@ fn fresh_partial(folder: &Path) -> Result<PathBuf, IndexError> {
 
 fn open_for_reading(path: &Path) -> Result<ReadOnlyDatabase, IndexError> {
     refuse_empty(path)?;
-    let open = || builder().open_read_only(path);
+    let open = || builder(CACHE_BYTES).open_read_only(path);
     guarded(path, || match open() {
         // Its last writer was killed. Opening it for writing puts it in order.
         Err(DatabaseError::RepairAborted) => {
-            drop(open_database(path)?);
+            drop(open_database(path, CACHE_BYTES)?);
             open().map_err(storage_error(path))
         }
         opened => opened.map_err(storage_error(path)),

@@ -6,7 +6,7 @@
 
 use std::{fs::Metadata, io, ops::ControlFlow, path::PathBuf, time::UNIX_EPOCH};
 
-use dfml_index::{IndexError, Item, VectorIndex};
+use dfml_index::{IndexError, Item, ItemStore};
 use dfml_models::sha256_file;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -77,11 +77,11 @@ pub enum IngestError {
 }
 
 /// A list on its way into a store.
-pub struct Ingest<'a> {
+pub struct Ingest<'a, S: ItemStore + ?Sized> {
     /// Embeds.
     pub engine: &'a Engine,
     /// Receives the items.
-    pub index: &'a dyn VectorIndex,
+    pub store: &'a S,
     /// The images.
     pub list: &'a ImageList,
     /// What is known about the products.
@@ -115,7 +115,7 @@ impl Stamp {
     }
 }
 
-impl Ingest<'_> {
+impl<S: ItemStore + ?Sized> Ingest<'_, S> {
     /// Ingests the list. `on` is told of every entry; it breaks to stop early, and what is embedded by then is stored.
     ///
     /// # Errors
@@ -126,7 +126,7 @@ impl Ingest<'_> {
         mut on: impl FnMut(IngestEvent<'_>) -> ControlFlow<()>,
     ) -> Result<IngestSummary, IngestError> {
         let mut summary = IngestSummary { listed: self.list.entries.len(), ..IngestSummary::default() };
-        let mut batch = Batch { index: self.index, items: Vec::new(), size: options.commit_every.max(1) };
+        let mut batch = Batch { store: self.store, items: Vec::new(), size: options.commit_every.max(1) };
         let mut pending = Vec::new();
         for entry in &self.list.entries {
             let event = match self.plan(entry) {
@@ -163,7 +163,7 @@ impl Ingest<'_> {
         &self,
         pending: &[Pending<'_>],
         options: &IngestOptions,
-        batch: &mut Batch<'_>,
+        batch: &mut Batch<'_, S>,
         summary: &mut IngestSummary,
         on: &mut impl FnMut(IngestEvent<'_>) -> ControlFlow<()>,
     ) -> Result<(), IngestError> {
@@ -198,7 +198,7 @@ impl Ingest<'_> {
         let item_error =
             |error: io::Error| ItemError { path: path.clone(), kind: ItemErrorKind::Read(error) };
         let mut stamp = Stamp::of_file(&std::fs::metadata(&path).map_err(item_error)?);
-        let Some(known) = self.index.get(&entry.id)? else { return Ok(Plan::Embed(stamp)) };
+        let Some(known) = self.store.get(&entry.id)? else { return Ok(Plan::Embed(stamp)) };
         let Some(known_stamp) = Stamp::of_item(&known) else { return Ok(Plan::Embed(stamp)) };
         if known_stamp.bytes != stamp.bytes {
             return Ok(Plan::Embed(stamp));
@@ -254,13 +254,13 @@ impl From<ItemError> for PlanError {
 }
 
 /// Items that wait to be written together.
-struct Batch<'a> {
-    index: &'a dyn VectorIndex,
+struct Batch<'a, S: ItemStore + ?Sized> {
+    store: &'a S,
     items: Vec<Item>,
     size: usize,
 }
 
-impl Batch<'_> {
+impl<S: ItemStore + ?Sized> Batch<'_, S> {
     fn push(&mut self, item: Item) -> Result<(), IndexError> {
         self.items.push(item);
         if self.items.len() >= self.size { self.flush() } else { Ok(()) }
@@ -270,6 +270,6 @@ impl Batch<'_> {
         if self.items.is_empty() {
             return Ok(());
         }
-        self.index.upsert(std::mem::take(&mut self.items))
+        self.store.upsert(std::mem::take(&mut self.items))
     }
 }

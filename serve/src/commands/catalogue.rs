@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use dfml_index::{EmbeddedIndex, OpenOptions, VectorIndex};
+use dfml_index::{EmbeddedIndex, ItemStore, OpenOptions, StoreWriter, VectorIndex};
 use dfml_models::Manifest;
 use dfml_qdrant::QdrantIndex;
 use dfml_serve::settings::{IndexBackend, Settings};
@@ -20,18 +20,13 @@ pub(super) struct CatalogueArgs {
 }
 
 impl CatalogueArgs {
-    /// Opens the catalogue of this model; with `create` one that is not there is made.
+    /// Opens the catalogue of this model.
     pub(super) fn open(
         &self,
         settings: &Settings,
         manifest: &Manifest,
-        create: bool,
     ) -> anyhow::Result<Arc<dyn VectorIndex>> {
-        let options = OpenOptions {
-            create,
-            tuning: settings.index.tuning.clone(),
-            ..OpenOptions::new(manifest.embedding_dim, manifest.fingerprint())
-        };
+        let options = options(settings, manifest);
         Ok(match settings.index.backend {
             IndexBackend::Embedded => {
                 let folder = self.folder()?;
@@ -40,6 +35,34 @@ impl CatalogueArgs {
             }
             IndexBackend::Qdrant => Arc::new(QdrantIndex::open(&settings.index.qdrant, &options)?),
         })
+    }
+
+    /// Opens the catalogue of this model, or makes it, to put items into it.
+    pub(super) fn open_to_fill(
+        &self,
+        settings: &Settings,
+        manifest: &Manifest,
+    ) -> anyhow::Result<Box<dyn ItemStore>> {
+        let options = OpenOptions { create: true, ..options(settings, manifest) };
+        Ok(match settings.index.backend {
+            IndexBackend::Embedded => {
+                let folder = self.folder()?;
+                let store = StoreWriter::open(folder, &options);
+                Box::new(store.with_context(|| format!("store {}", folder.display()))?)
+            }
+            IndexBackend::Qdrant => Box::new(QdrantIndex::open(&settings.index.qdrant, &options)?),
+        })
+    }
+
+    /// Makes what was put into the catalogue ready to be searched.
+    pub(super) fn settle(&self, settings: &Settings, manifest: &Manifest) -> anyhow::Result<()> {
+        match settings.index.backend {
+            IndexBackend::Embedded => {
+                EmbeddedIndex::open(self.folder()?, options(settings, manifest))?.settle();
+            }
+            IndexBackend::Qdrant => self.open(settings, manifest)?.flush()?,
+        }
+        Ok(())
     }
 
     /// The store directory of an embedded catalogue.
@@ -57,5 +80,12 @@ impl CatalogueArgs {
             (IndexBackend::Embedded, None) => String::new(),
             (IndexBackend::Qdrant, _) => settings.index.qdrant.place(),
         }
+    }
+}
+
+fn options(settings: &Settings, manifest: &Manifest) -> OpenOptions {
+    OpenOptions {
+        tuning: settings.index.tuning.clone(),
+        ..OpenOptions::new(manifest.embedding_dim, manifest.fingerprint())
     }
 }

@@ -38,7 +38,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
     let bytes = fs_err::read(&args.image)?;
     let engine = args.engine.load(&args.model, &mut settings)?;
-    let index = args.catalogue.open(&settings, engine.manifest(), false)?;
+    let index = args.catalogue.open(&settings, engine.manifest())?;
     let vector = engine.embed_bytes(&bytes).with_context(|| args.image.display().to_string())?;
     let request = SearchRequest {
         k: usize::from(args.k),

@@ -58,10 +58,10 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
         None => Products::default(),
     };
     let (engine, bulk) = args.engine.load_bulk(&args.model, &mut settings)?;
-    let index = args.catalogue.open(&settings, engine.manifest(), true)?;
+    let store = args.catalogue.open_to_fill(&settings, engine.manifest())?;
     let interrupt = Interrupt::listen()?;
     let mut progress = Progress::new("indexing", list.entries.len());
-    let ingest = Ingest { engine: &engine, index: &*index, list: &list, products: &products };
+    let ingest = Ingest { engine: &engine, store: &*store, list: &list, products: &products };
     let summary = ingest.run(&IngestOptions { bulk, ..IngestOptions::default() }, |event| {
         if let IngestEvent::Failed { entry, error } = event {
             progress.line(&format!("warning: {}:{}: {error}", source.display(), entry.line));
@@ -69,13 +69,14 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
         progress.step();
         if interrupt.requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    index.flush()?;
     let took = progress.finish();
-    report(&args.catalogue.name(&settings), &summary, took, index.count()?);
+    report(&args.catalogue.name(&settings), &summary, took, store.count()?);
+    drop(store);
     if interrupt.requested() {
         eprintln!("interrupted; the store has what was done, run the same command again to go on");
         return Ok(Done::Interrupted);
     }
+    args.catalogue.settle(&settings, engine.manifest())?;
     if args.strict && summary.failed > 0 {
         bail!("{} of {} images were left out", summary.failed, summary.listed);
     }

@@ -45,7 +45,7 @@ impl Runner for ImportSpec {
         let backend = state.backend().map_err(|error| error.to_string())?;
         job.begin(list.entries.len());
         let ingest =
-            Ingest { engine: &backend.engine, index: &*backend.index, list: &list, products: &products };
+            Ingest { engine: &backend.engine, store: &*backend.index, list: &list, products: &products };
         let summary = ingest.run(&IngestOptions::default(), |event| {
             if let IngestEvent::Failed { entry, error } = event {
                 job.fail_part(format!("line {}: {}", entry.line, hide(folder, error)));

@@ -6,7 +6,7 @@ mod parquet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use dfml_index::{EmbeddedIndex, Item, OpenOptions, StoreReader, VectorIndex};
+use dfml_index::{EmbeddedIndex, Item, ItemStore, OpenOptions, StoreReader, StoreWriter};
 use dfml_models::Manifest;
 use dfml_serve::npy;
 
@@ -80,8 +80,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<Done> {
         lines::entries(&args.items, vectors)?
     };
     let options = options(&args, &entries)?;
-    let index = EmbeddedIndex::open(&args.catalogue, options)?;
-    store(&args, &index, entries.list)
+    let done = fill(&args, &StoreWriter::open(&args.catalogue, &options)?, entries.list)?;
+    if matches!(done, Done::Complete) {
+        EmbeddedIndex::open(&args.catalogue, options)?.settle();
+    }
+    Ok(done)
 }
 
 /// The vectors of a file, row by row.
@@ -124,13 +127,13 @@ fn check(vector: &[f32], dim: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn store(args: &Args, index: &EmbeddedIndex, entries: Vec<Entry>) -> anyhow::Result<Done> {
+fn fill(args: &Args, store: &StoreWriter, entries: Vec<Entry>) -> anyhow::Result<Done> {
     let interrupt = Interrupt::listen()?;
     let mut progress = Progress::new("storing", entries.len());
     let (mut stored, mut unchanged, mut left_out, mut batch) = (0, 0, 0, Vec::new());
     let mut write = |batch: &mut Vec<Item>| {
         stored += batch.len();
-        index.upsert(std::mem::take(batch))
+        store.upsert(std::mem::take(batch))
     };
     for Entry { item, missing, place } in entries {
         if interrupt.requested() {
@@ -139,7 +142,7 @@ fn store(args: &Args, index: &EmbeddedIndex, entries: Vec<Entry>) -> anyhow::Res
         if let Some(reason) = missing {
             progress.line(&format!("warning: {place}: {reason}"));
             left_out += 1;
-        } else if index.get(&item.id)?.is_some_and(|stored| stored.is_same(&item)) {
+        } else if store.get(&item.id)?.is_some_and(|stored| stored.is_same(&item)) {
             unchanged += 1;
         } else {
             batch.push(item);
@@ -154,7 +157,7 @@ fn store(args: &Args, index: &EmbeddedIndex, entries: Vec<Entry>) -> anyhow::Res
     println!(
         "{}: {} items; {stored} stored, {unchanged} unchanged, {left_out} left out",
         args.catalogue.display(),
-        index.count()
+        store.count()?
     );
     if interrupt.requested() {
         eprintln!("interrupted; the store has what was done, run the same command again to go on");
