@@ -10,6 +10,7 @@
 //! - [`npy`]: NumPy's file format.
 //! - [`bench_index`]: the index against other libraries.
 //! - [`settings`]: built-in values, file, environment and flags, in layers.
+//! - [`traces`]: what it does for whom, for OpenTelemetry.
 
 pub mod access;
 pub mod bench;
@@ -21,3 +22,4 @@ pub mod http;
 pub mod metrics;
 pub mod npy;
 pub mod settings;
+pub mod traces;

@@ -24,6 +24,7 @@ use crate::{
     access::{KeySource, Rate},
     engine::{BatchOptions, EngineOptions, Provider},
     http::{FetchOptions, HttpOptions},
+    traces::TraceSettings,
 };
 
 /// Variables with our prefix that are not settings.
@@ -48,6 +49,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// Where the catalogue is, how it is searched and when it rebuilds.
     pub index: IndexSettings,
+    /// Where traces of requests go.
+    pub traces: TraceSettings,
 }
 
 /// `[index]`: where the catalogue is and how it is searched.
@@ -447,6 +450,7 @@ mod tests {
             ("[index]\nlink = 3\n", "link"),
             ("[index]\nbackend = \"sqlite\"\n", "sqlite"),
             ("[index.qdrant]\nreplicas = 3\n", "replicas"),
+            ("[traces]\nendpont = \"http://127.0.0.1:4317\"\n", "endpont"),
         ] {
             let error = load(text).expect_err(text);
             assert!(error.contains(named) && error.contains("serve.toml"), "{text}: {error}");

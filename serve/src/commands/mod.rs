@@ -29,7 +29,16 @@ use std::{
 use clap::{Parser, Subcommand};
 use dfml_index::IndexError;
 use dfml_serve::engine::EngineError;
-use tracing_subscriber::EnvFilter;
+use dfml_serve::{
+    settings::Settings,
+    traces::{self, Traces},
+};
+use tracing_subscriber::{
+    EnvFilter, Layer as _,
+    filter::{FilterExt as _, filter_fn},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 /// Exit codes, as `--help` lists them.
 mod exit {
@@ -111,11 +120,14 @@ enum Done {
 /// Parses the command line, runs the subcommand and maps its error to an exit code.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(error) = start_log(&cli.log, cli.log_format) {
-        eprintln!("error: --log: {error}");
-        return ExitCode::from(2);
-    }
-    match run(cli) {
+    let filter = match EnvFilter::try_new(&cli.log) {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("error: --log: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(cli, filter) {
         Ok(Done::Complete) => ExitCode::SUCCESS,
         Ok(Done::Interrupted) => ExitCode::from(exit::INTERRUPTED),
         Err(error) => {
@@ -126,8 +138,14 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<Done> {
-    let settings = dfml_serve::settings::Settings::load(cli.config.as_deref())?;
+fn run(cli: Cli, filter: EnvFilter) -> anyhow::Result<Done> {
+    let settings = Settings::load(cli.config.as_deref())?;
+    // Until the end of this function; then the last spans are sent.
+    let traces = match cli.command {
+        Command::Serve(_) => Traces::start(&settings.traces)?,
+        _ => None,
+    };
+    start_log(filter, cli.log_format, traces.as_ref());
     match cli.command {
         Command::Export(args) => export::run(args, settings),
         Command::Verify(args) => verify::run(args, settings),
@@ -155,19 +173,17 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code.unwrap_or(exit::ERROR))
 }
 
-fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(filter)?)
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    match format {
-        LogFormat::Pretty => log.with_ansi(std::io::stderr().is_terminal()).init(),
+fn start_log(filter: EnvFilter, format: LogFormat, traces: Option<&Traces>) {
+    let filter = filter.and(filter_fn(|metadata| metadata.target() != traces::STAGES));
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let log = match format {
+        LogFormat::Pretty => log.with_ansi(std::io::stderr().is_terminal()).boxed(),
         // The request's id and route are in the span.
         LogFormat::Json => {
-            log.json().flatten_event(true).with_current_span(true).with_span_list(false).init()
+            log.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
         }
-    }
-    Ok(())
+    };
+    tracing_subscriber::registry().with(log.with_filter(filter)).with(traces.map(Traces::layer)).init();
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tracing::Instrument;
+use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
 
 use super::{ApiError, AppState, Problem};
+use crate::traces;
 
 /// The header that carries a request's id, in and out.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -26,8 +27,10 @@ pub(super) async fn observe(State(state): State<AppState>, request: Request, nex
     let route = request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str).to_owned();
     let method = method_label(request.method());
     let id = request_id(&request);
-    let span =
-        tracing::info_span!("request", id = %id, method, route = %route, caller = tracing::field::Empty);
+    let span = tracing::info_span!(
+        "request", id = %id, method, route = %route, caller = Empty, trace_id = Empty, otel.kind = Empty, otel.name = Empty
+    );
+    traces::began(&span, request.headers(), method, &route);
     let in_flight = state.metrics().in_flight();
     let answered = within(state.options().request_timeout, next.run(request)).instrument(span.clone()).await;
     let mut response = match answered {
@@ -48,6 +51,7 @@ pub(super) async fn observe(State(state): State<AppState>, request: Request, nex
     }
     drop(in_flight);
     let elapsed = start.elapsed();
+    traces::ended(&span, response.status());
     let status = response.status().as_u16();
     state.metrics().answered(&route, method, status, elapsed);
     span.in_scope(|| log(&route, status, elapsed));

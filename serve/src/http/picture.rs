@@ -11,9 +11,10 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use dfml_models::{CropBox, DecodeError, Picture};
+use tracing::Instrument as _;
 
 use super::{ApiError, AppState, Backend};
-use crate::metrics::Stage;
+use crate::{metrics::Stage, traces};
 
 /// Standard base64, with or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -83,9 +84,10 @@ pub(super) async fn embed(
     file: Bytes,
     part: CropBox,
 ) -> Result<Embedded, ApiError> {
-    let Prepared { pixels, width, height, decode, preprocess } = prepare(state, backend, file, part).await?;
+    let preparing = prepare(state, backend, file, part).instrument(traces::stage(Stage::Decode));
+    let Prepared { pixels, width, height, decode, preprocess } = preparing.await?;
     let start = Instant::now();
-    let vector = backend.batcher.embed(pixels).await?;
+    let vector = backend.batcher.embed(pixels).instrument(traces::stage(Stage::Inference)).await?;
     Ok(Embedded { vector, width, height, decode, preprocess, embed: start.elapsed() })
 }
 

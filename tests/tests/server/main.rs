@@ -11,6 +11,7 @@
 //! - `balancer`: nginx as it is shipped, in front of servers that die.
 //! - `deployment`: the compose files and the Kubernetes manifests.
 //! - `prometheus`: Debian's own Prometheus and promtool.
+//! - `traces`: what an OpenTelemetry collector receives.
 //! - `program`: the program `dfml` itself: killed while it writes, bound where it may not be, without its GPU.
 
 mod access;
@@ -25,3 +26,4 @@ mod models;
 mod openapi;
 mod program;
 mod prometheus;
+mod traces;

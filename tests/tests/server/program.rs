@@ -29,7 +29,8 @@ impl Server {
         Self::run(serve(shop, store).stderr(Stdio::null()))
     }
 
-    fn run(command: &mut Command) -> Self {
+    /// Runs `dfml serve` as this command says, and waits until it listens.
+    pub(super) fn run(command: &mut Command) -> Self {
         let mut process = command.stdout(Stdio::piped()).spawn().expect("dfml starts");
         let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
         let line = lines.find(|line| line.contains("listens on")).expect("it says where it listens");
@@ -52,7 +53,8 @@ impl Drop for Server {
     }
 }
 
-fn serve(shop: &Shop, store: &Path) -> Command {
+/// `dfml serve` on a free port.
+pub(super) fn serve(shop: &Shop, store: &Path) -> Command {
     let mut command = Command::new(binaries::dfml());
     command.args(["serve", "--bind", "127.0.0.1:0", "--threads", "1", "--model"]);
     command.arg(shop.model()).arg("--catalogue").arg(store);

@@ -15,9 +15,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::{StreamExt as _, stream};
+use tracing::Instrument as _;
 
 use super::{ApiError, AppState, Problem, extract::JsonBody};
-use crate::metrics::Stage;
+use crate::{metrics::Stage, traces};
 
 pub(super) use answer::{BatchAnswer, BatchResponse, Shown};
 pub use answer::{QueryImage, SearchResponse, SearchResult, Timings};
@@ -104,7 +105,8 @@ pub(super) async fn search(State(state): State<AppState>, request: Request) -> R
     let backend = state.backend()?;
     // Before the body is read: its bytes are the first thing that costs memory.
     let _place = state.admission().enter(&request, state.options().body_bytes_max)?;
-    let ask = Ask::read(request, state.options().body_bytes_max).await?;
+    let reading = Ask::read(request, state.options().body_bytes_max);
+    let ask = reading.instrument(traces::stage(Stage::Read)).await?;
     let read = start.elapsed();
     state.metrics().stage(Stage::Read, read);
     let response = run::answer(&state, &backend, ask, read).await?;

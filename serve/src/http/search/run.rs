@@ -8,6 +8,7 @@ use std::{
 use axum::body::Bytes;
 use dfml_index::{SearchRequest, VectorIndex};
 use dfml_models::CropBox;
+use tracing::Instrument as _;
 
 use super::{
     super::{ApiError, AppState, Backend, categories::CATEGORY_KEY, picture},
@@ -15,7 +16,7 @@ use super::{
     request::{Example, GroupBy, SearchBody},
     upload::Ask,
 };
-use crate::metrics::Stage;
+use crate::{metrics::Stage, traces};
 
 /// The pictures of a query, as vectors, and where the time went.
 #[derive(Default)]
@@ -52,7 +53,8 @@ pub(in crate::http) async fn answer(
     };
     let calibrated = request.positive.len() == 1 && request.negative.is_empty();
     let searching = Instant::now();
-    let hits = state.ask(backend, move |index| index.search(&request)).await??;
+    let asking = state.ask(backend, move |index| index.search(&request));
+    let hits = asking.instrument(traces::stage(Stage::Search)).await??;
     let presenter = Presenter { backend, pictures: state.shows_pictures(), calibrated, offset: body.offset };
     let mut results = presenter.results(hits);
     if body.include_vectors {
