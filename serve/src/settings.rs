@@ -87,7 +87,7 @@ pub struct EngineSettings {
     pub require_gpu: bool,
     /// Threads in all; absent means every core.
     pub threads: Option<usize>,
-    /// Sessions side by side; absent means one for the server, one per thread for bulk work.
+    /// Sessions side by side; absent means what is measured to be best for the server or for bulk work.
     pub sessions: Option<usize>,
     /// The ONNX Runtime library; absent looks in the usual places.
     pub onnxruntime: Option<PathBuf>,
@@ -352,7 +352,7 @@ impl Settings {
         layers.merge(environment).extract().map_err(|error| Box::new(error).into())
     }
 
-    /// The engine's options for a server: one session on all threads.
+    /// The engine's options for a server.
     pub fn engine_options(&self) -> EngineOptions {
         EngineOptions {
             provider: self.engine.provider,

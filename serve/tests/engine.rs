@@ -37,6 +37,35 @@ fn embeddings_are_unit_vectors_that_depend_on_the_image_and_not_on_the_batch() {
 }
 
 #[test]
+fn a_lone_image_and_many_at_a_time_give_the_same_vectors() {
+    let dir = tempfile::tempdir().expect("folder");
+    write_model(dir.path(), 1, None);
+    let one = load(dir.path(), 1);
+    // Which sessions there are is measured: one on both threads alone, or beside it one for each.
+    let options = EngineOptions { provider: Provider::Cpu, threads: Some(2), ..EngineOptions::default() };
+    let engine = Engine::load(dir.path(), &options).expect("the model loads");
+    let report = engine.provider();
+    match report.threads_alone {
+        Some(threads) => assert_eq!((threads, report.sessions, report.threads), (2, 2, 1)),
+        None => assert_eq!((report.sessions, report.threads), (1, 2)),
+    }
+    assert_eq!(engine.sessions(), report.sessions);
+    let expected: Vec<_> = (0..6).map(|n| one.embed_bytes(&jpeg(n)).expect("an image")).collect();
+    let check = |n: u32| {
+        let found = engine.embed_bytes(&jpeg(n)).expect("an image");
+        assert!(cosine(&found, &expected[n as usize]) > 0.999_999, "{n}");
+    };
+    (0..6).for_each(check);
+    std::thread::scope(|scope| {
+        for start in 0..4 {
+            scope.spawn(move || (0..60).for_each(|turn| check((start + turn) % 6)));
+        }
+    });
+    let bulk = Engine::load(dir.path(), &options.for_throughput()).expect("the model loads");
+    assert_eq!(bulk.provider().threads_alone, None, "bulk work never has the machine to itself");
+}
+
+#[test]
 fn a_pixel_buffer_of_the_wrong_length_is_refused() {
     let dir = tempfile::tempdir().expect("folder");
     write_model(dir.path(), 1, None);

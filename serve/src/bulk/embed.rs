@@ -19,7 +19,7 @@ use std::{
 use dfml_models::DecodeError;
 use sha2::{Digest, Sha256};
 
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, PROCESSOR_BATCH};
 
 /// How the bulk path is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +38,10 @@ impl Default for BulkOptions {
     }
 }
 
-/// Enough for every row of a product to be computed at full speed, and few enough for what one layer hands to the next to
-/// stay in the cache: a transformer is a tenth faster than on eight at a time (docs/results/engine.md).
-const PROCESSOR_BATCH: usize = 2;
-/// Enough to fill a GPU.
-const GPU_BATCH: usize = 32;
-
 impl BulkOptions {
     /// What suits the provider that computes, on so many worker threads.
     pub fn of(engine: &Engine, workers: usize) -> Self {
-        let batch = if engine.is_on_gpu() { GPU_BATCH } else { PROCESSOR_BATCH };
-        Self { batch, workers: Some(workers), digest: false }
+        Self { batch: engine.batch(), workers: Some(workers), digest: false }
     }
 }
 

@@ -17,7 +17,7 @@ use super::{Engine, EngineError};
 /// Bounds of a [`Batcher`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchOptions {
-    /// Most images computed in one run. At least 1.
+    /// Most images computed in one run. At least 1. Several sessions on a processor take fewer, see [`Engine::batch`].
     pub max_batch: usize,
     /// How long the first request of a batch waits for company. Zero takes whatever is waiting already: on a CPU a batch
     /// computes hardly faster per image than a single one, so that waiting for company costs more than it brings.
@@ -86,6 +86,9 @@ impl Batcher {
             queue_capacity: options.queue_capacity.max(1),
             ..options
         };
+        // Where several sessions share the requests, one that takes more than it computes at full speed leaves others with none.
+        let most = if engine.sessions() > 1 { engine.batch() } else { usize::MAX };
+        let options = BatchOptions { max_batch: options.max_batch.min(most), ..options };
         let (queue, requests) = sync_channel(options.queue_capacity);
         let waiting = Arc::new(AtomicUsize::new(0));
         let requests = Arc::new(Mutex::new(requests));

@@ -20,4 +20,5 @@ pub use known_answer::KnownAnswers;
 pub use library::{Library, resolve as resolve_library};
 pub use provider::{Provider, ProviderReport};
 pub use ranges::{ObserveError, RangeObserver};
+pub(crate) use session::PROCESSOR_BATCH;
 pub use session::{Engine, EngineOptions};

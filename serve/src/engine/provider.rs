@@ -116,6 +116,9 @@ pub struct ProviderReport {
     pub sessions: usize,
     /// Threads that each session computes with; 0 where the provider decides.
     pub threads: usize,
+    /// Threads of the session beside them that computes what has the machine to itself; absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads_alone: Option<usize>,
     /// Bytes of the GPU's memory that the model takes; absent on a CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_bytes: Option<u64>,
@@ -127,15 +130,13 @@ impl fmt::Display for ProviderReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "provider {} (requested {}: {}), {}, {} session(s) of {} thread(s), probe {:.0} images/s",
-            self.active,
-            self.requested,
-            self.reason,
-            self.runtime,
-            self.sessions,
-            self.threads,
-            self.probe_images_per_second
-        )
+            "provider {} (requested {}: {}), {}, {} session(s) of {} thread(s)",
+            self.active, self.requested, self.reason, self.runtime, self.sessions, self.threads
+        )?;
+        if let Some(threads) = self.threads_alone {
+            write!(f, " and one of {threads}")?;
+        }
+        write!(f, ", probe {:.0} images/s", self.probe_images_per_second)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -23,6 +24,11 @@ const PROBE_BATCH: usize = 4;
 /// The timed run ends after this long, or after [`PROBE_RUNS`].
 const PROBE_TIME_MAX: Duration = Duration::from_millis(400);
 const PROBE_RUNS: u32 = 8;
+/// Images of one run on a processor: enough for every row of a product to be computed at full speed, and few enough for what one
+/// layer hands to the next to stay in the cache: a transformer is a tenth faster than on eight at a time (docs/results/engine.md).
+pub(crate) const PROCESSOR_BATCH: usize = 2;
+/// Enough to fill a GPU.
+const GPU_BATCH: usize = 32;
 /// Reference images compared at every load; `dfml verify` compares all of them.
 const SELF_TEST_IMAGES: usize = 4;
 
@@ -35,10 +41,10 @@ pub struct EngineOptions {
     pub require_gpu: bool,
     /// Threads in all, shared out over the sessions; `None` means every core.
     pub threads: Option<usize>,
-    /// Sessions side by side; `None` means one, which answers a single request soonest, or as many as do most per second
-    /// if [`EngineOptions::throughput`] says so.
+    /// Sessions side by side. `None` chooses by measuring: one on all threads, which answers a single request soonest, and beside
+    /// it one per thread for when there are many requests, where those do more per second.
     pub sessions: Option<usize>,
-    /// Choose the number of sessions by measuring, for many images rather than for single ones.
+    /// Where that is left to measuring: for many images only, not for single ones.
     pub throughput: bool,
     /// The ONNX Runtime library; `None` looks in the usual places, see [`super::resolve_library`].
     pub library: Option<PathBuf>,
@@ -68,6 +74,10 @@ pub struct Engine {
     manifest: Manifest,
     report: ProviderReport,
     sessions: Pool<Session>,
+    /// One session on all threads, for a run that has the machine to itself.
+    alone: Option<Pool<Session>>,
+    /// Runs under way.
+    computing: AtomicUsize,
     /// Batches are filled up to a power of two, because every new size is compiled anew.
     pads_batches: bool,
     is_on_gpu: bool,
@@ -90,8 +100,8 @@ impl Engine {
         let model = manifest.model_path(model_dir);
         let layout = match options.sessions {
             Some(count) => Layout::Fixed(count),
-            None if options.throughput => Layout::Measured,
-            None => Layout::Fixed(1),
+            None if options.throughput => Layout::Bulk,
+            None => Layout::Requests,
         };
         let request = Request {
             library: &library,
@@ -109,7 +119,7 @@ impl Engine {
                 reason: opened.reason,
             });
         }
-        for session in &opened.sessions {
+        for session in opened.sessions.iter().chain(&opened.alone) {
             check_signature(session, &model, &manifest)?;
         }
         let mut engine = Self {
@@ -121,6 +131,7 @@ impl Engine {
                 runtime: format!("ONNX Runtime {}", library.version()),
                 sessions: opened.sessions.len(),
                 threads: if opened.active.is_gpu() { 0 } else { opened.threads },
+                threads_alone: opened.alone.as_ref().map(|_| options.thread_count()),
                 device_bytes: opened.device_bytes,
                 probe_images_per_second: 0.0,
             },
@@ -129,6 +140,8 @@ impl Engine {
             cosine_min: opened.active.cosine_min().min(manifest.reference_cosine_min()),
             manifest,
             sessions: Pool::new(opened.sessions),
+            alone: opened.alone.map(|session| Pool::new(vec![session])),
+            computing: AtomicUsize::new(0),
             decode_limits: options.decode_limits,
         };
         engine.report.probe_images_per_second = engine.probe()?;
@@ -174,6 +187,11 @@ impl Engine {
         self.sessions.size()
     }
 
+    /// Images that one run computes at full speed.
+    pub fn batch(&self) -> usize {
+        if self.is_on_gpu { GPU_BATCH } else { PROCESSOR_BATCH }
+    }
+
     /// Values in one image's pixels: `3 * crop_height * crop_width`.
     pub fn pixels_per_image(&self) -> usize {
         self.manifest.transform.output_len()
@@ -200,7 +218,11 @@ impl Engine {
             return Ok(Vec::new());
         }
         let size = if self.pads_batches { n.next_power_of_two() } else { n };
-        let mut session = self.sessions.take();
+        let computing = Computing::begin(&self.computing);
+        let mut session = match &self.alone {
+            Some(alone) if computing.others == 0 => alone.take(),
+            _ => self.sessions.take(),
+        };
         let mut vectors = if size == n {
             run(&mut session, &self.manifest, pixels, n)?
         } else {
@@ -238,7 +260,8 @@ impl Engine {
         let largest = most.max(1).next_power_of_two();
         let pixels = vec![0.0; largest * self.pixels_per_image()];
         let image = self.pixels_per_image();
-        for session in self.sessions.all() {
+        let alone = self.alone.iter_mut().flat_map(Pool::all);
+        for session in self.sessions.all().iter_mut().chain(alone) {
             let sizes =
                 std::iter::successors(Some(1), |size| Some(size * 2)).take_while(|&size| size <= largest);
             for size in sizes {
@@ -270,6 +293,25 @@ impl Engine {
             Some(answers) => answers.check(self, SELF_TEST_IMAGES).map(drop),
             None => Ok(()),
         }
+    }
+}
+
+/// A run under way, counted until it is dropped.
+struct Computing<'a> {
+    count: &'a AtomicUsize,
+    /// Runs that were under way when it began.
+    others: usize,
+}
+
+impl<'a> Computing<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        Self { others: count.fetch_add(1, Ordering::Relaxed), count }
+    }
+}
+
+impl Drop for Computing<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

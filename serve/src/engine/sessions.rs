@@ -13,7 +13,10 @@ use super::{EngineError, Library, Provider, gpu};
 /// Sessions that compute the same model, and where they do it.
 pub(super) struct Opened {
     pub(super) sessions: Vec<Session>,
+    /// Threads of each.
     pub(super) threads: usize,
+    /// One on all threads, for a run that has the machine to itself, where the others have one thread each.
+    pub(super) alone: Option<Session>,
     pub(super) active: Provider,
     pub(super) reason: String,
     /// Bytes that the model takes on the GPU.
@@ -25,8 +28,11 @@ pub(super) struct Opened {
 pub(super) enum Layout {
     /// So many.
     Fixed(usize),
-    /// One per thread or one on all threads, whichever does more images per second here.
-    Measured,
+    /// For many images: one per thread or one on all threads, whichever does more per second here.
+    Bulk,
+    /// For requests that come by themselves: one on all threads, and beside it one per thread for when there are many, where those do
+    /// more per second.
+    Requests,
 }
 
 /// What is to be opened.
@@ -119,14 +125,18 @@ impl Request<'_> {
         match self.layout {
             Layout::Fixed(count) => fixed(count.max(1)),
             // A GPU has its own ways of sharing work out, and one thread leaves nothing to choose.
-            Layout::Measured if provider.is_gpu() || self.threads == 1 => fixed(1),
-            Layout::Measured => {
+            Layout::Bulk | Layout::Requests if provider.is_gpu() || self.threads == 1 => fixed(1),
+            Layout::Bulk | Layout::Requests => {
                 let mut per_thread = fixed(self.threads)?;
                 let mut single = fixed(1)?;
                 let rate = |opened: &mut Opened| measure(opened, run).map_err(|error| error.to_string());
                 let (many, one) = (rate(&mut per_thread)?, rate(&mut single)?);
                 tracing::debug!(many, one, "batches per second of one session per thread, and of one on all");
-                Ok(if many >= one { per_thread } else { single })
+                if many < one {
+                    return Ok(single);
+                }
+                per_thread.alone = single.sessions.pop().filter(|_| self.layout == Layout::Requests);
+                Ok(per_thread)
             }
         }
     }
@@ -150,6 +160,7 @@ impl Request<'_> {
         Ok(Opened {
             sessions,
             threads,
+            alone: None,
             active: provider,
             reason: "as requested".to_owned(),
             device_bytes: None,
