@@ -28,7 +28,7 @@ impl Walk<'_> {
         batch.clear();
         batch.extend(scratch.pool.drain(..).map(|entry| entry.1));
         for &slot in &*batch {
-            self.rows.prefetch(slot);
+            self.rows.prefetch_codes(slot);
             scratch.see(slot);
         }
         self.compare(batch, |estimate, slot| _ = scratch.offer(estimate, slot, effort));

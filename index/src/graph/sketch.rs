@@ -26,7 +26,8 @@ pub(crate) struct Sketches {
     dim: usize,
     /// Words of bits of a node.
     words: usize,
-    /// Words of a node: its bits; `1 / x.s` as f32 and, above it, the number of ones; and what fills up the line.
+    /// Words of a node: its bits; `1 / x.s` as f32 and, above it, the number of ones; and, if what fills up the line has room, the value of
+    /// a step of its codes, so that a walk need not fetch that from elsewhere.
     stride: usize,
     records: Block<u64>,
     rotation: Rotation,
@@ -63,6 +64,9 @@ impl Sketches {
                 let ones: u32 = record[..words].iter().map(|word| word.count_ones()).sum();
                 let factor = 1.0 / sum(rotated, f32::abs).max(f32::MIN_POSITIVE);
                 record[words] = u64::from(ones) << 32 | u64::from(factor.to_bits());
+                if let Some(room) = record.get_mut(words + 1) {
+                    *room = u64::from(rows.scale(node as u32).to_bits());
+                }
             },
         );
         Self { dim, words, stride, records, rotation }
@@ -104,7 +108,13 @@ impl Sketches {
     /// Asks the processor for a node's sketch.
     #[inline]
     pub(super) fn prefetch(&self, node: u32) {
-        kernels::prefetch(&self.record(node)[..=self.words]);
+        kernels::prefetch(self.record(node));
+    }
+
+    /// Value of a step of a node's codes, if there was room for it.
+    #[inline]
+    pub(super) fn scale(&self, node: u32) -> Option<f32> {
+        self.record(node).get(self.words + 1).map(|&room| f32::from_bits(room as u32))
     }
 
     /// Leaves out the nodes that almost certainly score less than `floor`.
@@ -158,7 +168,11 @@ impl Sketches {
 
     #[inline(always)]
     fn estimates_any(&self, query: &QuerySketch, nodes: &[u32], estimates: &mut Vec<f32>) {
-        estimates.extend(nodes.iter().map(|&node| self.estimate(query, node)));
+        // Not by an iterator's methods, which would be compiled for any processor.
+        estimates.resize(nodes.len(), 0.0);
+        for at in 0..nodes.len() {
+            estimates[at] = self.estimate(query, nodes[at]);
+        }
     }
 
     #[inline(always)]
@@ -234,11 +248,29 @@ impl Rotation {
     }
 
     fn apply(&self, vector: &[f32], rotated: &mut Vec<f32>) {
+        #[cfg(target_arch = "x86_64")]
+        if std::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has the feature.
+            return unsafe { self.apply_avx2(vector, rotated) };
+        }
+        self.apply_any(vector, rotated);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn apply_avx2(&self, vector: &[f32], rotated: &mut Vec<f32>) {
+        self.apply_any(vector, rotated);
+    }
+
+    #[inline(always)]
+    fn apply_any(&self, vector: &[f32], rotated: &mut Vec<f32>) {
         rotated.clear();
         rotated.extend_from_slice(vector);
         for (round, signs) in self.signs.iter().enumerate() {
             if round == ROUNDS / 2 {
-                rotated.as_chunks_mut().0.iter_mut().for_each(hadamard_row);
+                for row in rotated.as_chunks_mut().0 {
+                    hadamard_row(row);
+                }
             }
             for (value, sign) in rotated.iter_mut().zip(signs) {
                 *value = f32::from_bits(value.to_bits() ^ sign);
@@ -250,6 +282,7 @@ impl Rotation {
 }
 
 /// The orthogonal Hadamard transform of a row.
+#[inline(always)]
 fn hadamard_row(row: &mut [f32; LANES]) {
     for half in [1, 2, 4] {
         for at in (0..LANES).filter(|at| at & half == 0) {
@@ -257,10 +290,13 @@ fn hadamard_row(row: &mut [f32; LANES]) {
         }
     }
     let scale = (LANES as f32).sqrt().recip();
-    row.iter_mut().for_each(|value| *value *= scale);
+    for value in row {
+        *value *= scale;
+    }
 }
 
 /// The orthogonal Hadamard transform across rows of [`LANES`] values, a power of two of them.
+#[inline(always)]
 fn hadamard(values: &mut [f32]) {
     if values.is_empty() {
         return;
@@ -278,7 +314,9 @@ fn hadamard(values: &mut [f32]) {
         half *= 2;
     }
     let scale = ((values.len() / LANES) as f32).sqrt().recip();
-    values.iter_mut().for_each(|value| *value *= scale);
+    for value in values {
+        *value *= scale;
+    }
 }
 
 #[cfg(test)]

@@ -127,13 +127,13 @@ impl Walk<'_> {
     /// Leaves out slots that almost certainly score less than `floor`, and has the others fetched.
     #[inline]
     fn sift(&self, sketch: &Option<(&Sketches, QuerySketch)>, floor: f32, slots: &mut Vec<u32>) {
-        if let Some((sketches, query)) = sketch
-            && floor > f32::NEG_INFINITY
-        {
+        if let Some((sketches, query)) = sketch {
             slots.iter().for_each(|&slot| sketches.prefetch(slot));
-            sketches.sift(query, floor, slots);
+            if floor > f32::NEG_INFINITY {
+                sketches.sift(query, floor, slots);
+            }
         }
-        slots.iter().for_each(|&slot| self.rows.prefetch(slot));
+        slots.iter().for_each(|&slot| self.rows.prefetch_codes(slot));
     }
 
     /// Estimates of many rows, in order.
@@ -143,7 +143,7 @@ impl Walk<'_> {
         for four in fours {
             let sums = kernels::dot_four(self.query.codes(), four.map(|slot| self.rows.row_codes(slot)));
             for (&slot, sum) in four.iter().zip(sums) {
-                each(self.query.estimate(sum, self.rows.coding(slot)), slot);
+                each(self.query.scaled(sum, self.scale(slot)), slot);
             }
         }
         for &slot in rest {
@@ -151,9 +151,16 @@ impl Walk<'_> {
         }
     }
 
+    /// Value of a step of a slot's codes.
+    #[inline]
+    fn scale(&self, slot: u32) -> f32 {
+        let kept = self.graph.sketches.as_ref().and_then(|sketches| sketches.scale(slot));
+        kept.unwrap_or_else(|| self.rows.scale(slot))
+    }
+
     pub(super) fn estimate(&self, slot: u32) -> f32 {
         let mut sum = [0];
         kernels::dot_rows(self.query.codes(), self.rows.row_codes(slot), &mut sum);
-        self.query.estimate(sum[0], self.rows.coding(slot))
+        self.query.scaled(sum[0], self.scale(slot))
     }
 }

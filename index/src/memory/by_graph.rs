@@ -75,6 +75,7 @@ impl Memory {
                     admitted.contains(slot)
                         && estimate + SLACK * query.bound(self.rows.coding(slot)) >= top.floor()
                 };
+                met.iter().for_each(|&(_, slot)| self.rows.prefetch_coding(slot));
                 for (place, found) in met.iter().enumerate() {
                     if let Some(soon) = met.get(place + AHEAD).filter(|soon| hopeful(soon, &top)) {
                         self.rows.prefetch_vector(soon.1);

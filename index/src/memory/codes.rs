@@ -107,7 +107,13 @@ impl QueryCodes {
     /// The score that an integer dot product with a row's codes stands for.
     #[inline]
     pub(crate) fn estimate(&self, sum: i32, row: Coding) -> f32 {
-        sum as f32 * (self.coding.scale * row.scale)
+        self.scaled(sum, row.scale)
+    }
+
+    /// The same for a row whose step has this value.
+    #[inline]
+    pub(crate) fn scaled(&self, sum: i32, scale: f32) -> f32 {
+        sum as f32 * (self.coding.scale * scale)
     }
 
     /// How far the estimate for a row may be from its score: with q' and x' the decoded query and row,

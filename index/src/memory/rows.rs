@@ -158,10 +158,15 @@ impl Rows {
         self.codes.get(slot as usize, 1)
     }
 
-    /// Asks the processor for what a comparison with a slot's codes reads.
+    /// Asks the processor for a slot's codes.
     #[inline]
-    pub(crate) fn prefetch(&self, slot: u32) {
+    pub(crate) fn prefetch_codes(&self, slot: u32) {
         kernels::prefetch(self.row_codes(slot));
+    }
+
+    /// Asks the processor for what a slot's codes mean.
+    #[inline]
+    pub(super) fn prefetch_coding(&self, slot: u32) {
         kernels::prefetch(std::slice::from_ref(&self.codings[slot as usize]));
     }
 
