@@ -28,11 +28,20 @@ pub(super) struct Opened {
 pub(super) enum Layout {
     /// So many.
     Fixed(usize),
-    /// For many images: one per thread or one on all threads, whichever does more per second here.
+    /// For many images: one per thread, unless one on all threads does clearly more per second here.
     Bulk,
-    /// For requests that come by themselves: one on all threads, and beside it one per thread for when there are many, where those do
-    /// more per second.
+    /// For requests that come by themselves: one on all threads, and beside it one per thread for when there are many, unless it does
+    /// clearly more per second than those.
     Requests,
+}
+
+/// What a session's threads do between two operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    /// They sleep, and leave the cores to decoding, to the other sessions and to whatever else runs on the machine.
+    Sleeps,
+    /// They stay awake: soonest done, for a run that has the machine to itself.
+    Spins,
 }
 
 /// What is to be opened.
@@ -45,8 +54,13 @@ pub(super) struct Request<'a> {
     pub(super) threads: usize,
 }
 
+/// One session on all threads has to be faster by this to be chosen for many images: measurements of a moment on a busy machine are off
+/// by as much, and of the two it is the one that wastes time when threads wait for each other.
+const CLEARLY: f64 = 1.15;
+/// Layouts are measured in turns, so often; the best of each counts.
+const ROUNDS: usize = 2;
 /// One measurement of a layout ends after this long.
-const MEASURE_TIME_MAX: Duration = Duration::from_millis(300);
+const MEASURE_TIME_MAX: Duration = Duration::from_millis(200);
 
 impl Request<'_> {
     /// Opens sessions on the first provider that works; the CPU comes last, with the reasons why the others did not.
@@ -127,15 +141,21 @@ impl Request<'_> {
             // A GPU has its own ways of sharing work out, and one thread leaves nothing to choose.
             Layout::Bulk | Layout::Requests if provider.is_gpu() || self.threads == 1 => fixed(1),
             Layout::Bulk | Layout::Requests => {
-                let mut per_thread = fixed(self.threads)?;
-                let mut single = fixed(1)?;
-                let rate = |opened: &mut Opened| measure(opened, run).map_err(|error| error.to_string());
-                let (many, one) = (rate(&mut per_thread)?, rate(&mut single)?);
+                let (mut per_thread, mut single) = (fixed(self.threads)?, fixed(1)?);
+                let (mut many, mut one) = (0f64, 0f64);
+                for _ in 0..ROUNDS {
+                    let rate = |opened: &mut Opened| measure(opened, run).map_err(|error| error.to_string());
+                    many = many.max(rate(&mut per_thread)?);
+                    one = one.max(rate(&mut single)?);
+                }
                 tracing::debug!(many, one, "batches per second of one session per thread, and of one on all");
-                if many < one {
+                if many * CLEARLY < one {
                     return Ok(single);
                 }
-                per_thread.alone = single.sessions.pop().filter(|_| self.layout == Layout::Requests);
+                if self.layout == Layout::Requests {
+                    let alone = self.open_session(provider, self.threads, Waiting::Spins);
+                    per_thread.alone = Some(alone.map_err(|error| one_line(&error.to_string()))?);
+                }
                 Ok(per_thread)
             }
         }
@@ -144,18 +164,7 @@ impl Request<'_> {
     fn open_on(&self, provider: Provider, count: usize) -> Result<Opened, ort::Error> {
         let threads = (self.threads / count).max(1);
         let sessions = (0..count)
-            .map(|_| {
-                let mut builder = Session::builder(self.library.environment())?
-                    .with_optimization_level(provider.optimization())?
-                    .with_intra_threads(threads)?
-                    // Threads that spin between operators take the cores away from decoding, from the other sessions and
-                    // from whatever else runs on the machine.
-                    .with_intra_op_spinning(false)?;
-                if let Some(dispatch) = provider.dispatch(threads) {
-                    builder = builder.with_execution_providers([dispatch])?;
-                }
-                builder.commit_from_file(self.model)
-            })
+            .map(|_| self.open_session(provider, threads, Waiting::Sleeps))
             .collect::<Result<_, ort::Error>>()?;
         Ok(Opened {
             sessions,
@@ -165,6 +174,24 @@ impl Request<'_> {
             reason: "as requested".to_owned(),
             device_bytes: None,
         })
+    }
+
+    fn open_session(
+        &self,
+        provider: Provider,
+        threads: usize,
+        waiting: Waiting,
+    ) -> Result<Session, ort::Error> {
+        let mut builder = Session::builder(self.library.environment())?
+            .with_optimization_level(provider.optimization())?
+            .with_intra_threads(threads)?
+            .with_intra_op_spinning(waiting == Waiting::Spins)?
+            // Not after a run, when others may need the cores.
+            .with_config_entry("session.force_spinning_stop", "1")?;
+        if let Some(dispatch) = provider.dispatch(threads) {
+            builder = builder.with_execution_providers([dispatch])?;
+        }
+        builder.commit_from_file(self.model)
     }
 }
 
