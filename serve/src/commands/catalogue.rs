@@ -54,15 +54,17 @@ impl CatalogueArgs {
         })
     }
 
-    /// Makes what was put into the catalogue ready to be searched.
-    pub(super) fn settle(&self, settings: &Settings, manifest: &Manifest) -> anyhow::Result<()> {
+    /// Makes what was put into the catalogue, `items` of them now, ready to be searched.
+    pub(super) fn settle(
+        &self,
+        settings: &Settings,
+        manifest: &Manifest,
+        items: usize,
+    ) -> anyhow::Result<()> {
         match settings.index.backend {
-            IndexBackend::Embedded => {
-                EmbeddedIndex::open(self.folder()?, options(settings, manifest))?.settle();
-            }
-            IndexBackend::Qdrant => self.open(settings, manifest)?.flush()?,
+            IndexBackend::Embedded => settle(self.folder()?, options(settings, manifest), items),
+            IndexBackend::Qdrant => Ok(self.open(settings, manifest)?.flush()?),
         }
-        Ok(())
     }
 
     /// The store directory of an embedded catalogue.
@@ -81,6 +83,14 @@ impl CatalogueArgs {
             (IndexBackend::Qdrant, _) => settings.index.qdrant.place(),
         }
     }
+}
+
+/// Builds the search graph of a store that was filled, if it has so many items that it is searched by one.
+pub(super) fn settle(folder: &Path, options: OpenOptions, items: usize) -> anyhow::Result<()> {
+    if items > options.tuning.exact_up_to {
+        EmbeddedIndex::open(folder, options)?.settle();
+    }
+    Ok(())
 }
 
 fn options(settings: &Settings, manifest: &Manifest) -> OpenOptions {

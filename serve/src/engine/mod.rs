@@ -4,6 +4,7 @@
 //! callers that come one at a time.
 
 mod batcher;
+mod crowd;
 mod error;
 mod gpu;
 mod known_answer;

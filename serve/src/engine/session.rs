@@ -2,7 +2,6 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -15,6 +14,7 @@ use ort::{
 
 use super::{
     EngineError, KnownAnswers, Library, Provider, ProviderReport,
+    crowd::Crowd,
     pool::Pool,
     sessions::{Layout, Request},
 };
@@ -76,8 +76,7 @@ pub struct Engine {
     sessions: Pool<Session>,
     /// One session on all threads, for a run that has the machine to itself.
     alone: Option<Pool<Session>>,
-    /// Runs under way.
-    computing: AtomicUsize,
+    crowd: Crowd,
     /// Batches are filled up to a power of two, because every new size is compiled anew.
     pads_batches: bool,
     is_on_gpu: bool,
@@ -141,7 +140,7 @@ impl Engine {
             manifest,
             sessions: Pool::new(opened.sessions),
             alone: opened.alone.map(|session| Pool::new(vec![session])),
-            computing: AtomicUsize::new(0),
+            crowd: Crowd::new(),
             decode_limits: options.decode_limits,
         };
         engine.report.probe_images_per_second = engine.probe()?;
@@ -218,9 +217,9 @@ impl Engine {
             return Ok(Vec::new());
         }
         let size = if self.pads_batches { n.next_power_of_two() } else { n };
-        let computing = Computing::begin(&self.computing);
+        let turn = self.crowd.enter();
         let mut session = match &self.alone {
-            Some(alone) if computing.others == 0 => alone.take(),
+            Some(alone) if turn.alone => alone.take(),
             _ => self.sessions.take(),
         };
         let mut vectors = if size == n {
@@ -293,25 +292,6 @@ impl Engine {
             Some(answers) => answers.check(self, SELF_TEST_IMAGES).map(drop),
             None => Ok(()),
         }
-    }
-}
-
-/// A run under way, counted until it is dropped.
-struct Computing<'a> {
-    count: &'a AtomicUsize,
-    /// Runs that were under way when it began.
-    others: usize,
-}
-
-impl<'a> Computing<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
-        Self { others: count.fetch_add(1, Ordering::Relaxed), count }
-    }
-}
-
-impl Drop for Computing<'_> {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

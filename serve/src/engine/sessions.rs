@@ -35,15 +35,6 @@ pub(super) enum Layout {
     Requests,
 }
 
-/// What a session's threads do between two operators.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waiting {
-    /// They sleep, and leave the cores to decoding, to the other sessions and to whatever else runs on the machine.
-    Sleeps,
-    /// They stay awake: soonest done, for a run that has the machine to itself.
-    Spins,
-}
-
 /// What is to be opened.
 pub(super) struct Request<'a> {
     pub(super) library: &'a Library,
@@ -152,10 +143,7 @@ impl Request<'_> {
                 if many * CLEARLY < one {
                     return Ok(single);
                 }
-                if self.layout == Layout::Requests {
-                    let alone = self.open_session(provider, self.threads, Waiting::Spins);
-                    per_thread.alone = Some(alone.map_err(|error| one_line(&error.to_string()))?);
-                }
+                per_thread.alone = single.sessions.pop().filter(|_| self.layout == Layout::Requests);
                 Ok(per_thread)
             }
         }
@@ -164,7 +152,18 @@ impl Request<'_> {
     fn open_on(&self, provider: Provider, count: usize) -> Result<Opened, ort::Error> {
         let threads = (self.threads / count).max(1);
         let sessions = (0..count)
-            .map(|_| self.open_session(provider, threads, Waiting::Sleeps))
+            .map(|_| {
+                let mut builder = Session::builder(self.library.environment())?
+                    .with_optimization_level(provider.optimization())?
+                    .with_intra_threads(threads)?
+                    // Threads that spin between operators take the cores away from decoding, from the other sessions and
+                    // from whatever else runs on the machine.
+                    .with_intra_op_spinning(false)?;
+                if let Some(dispatch) = provider.dispatch(threads) {
+                    builder = builder.with_execution_providers([dispatch])?;
+                }
+                builder.commit_from_file(self.model)
+            })
             .collect::<Result<_, ort::Error>>()?;
         Ok(Opened {
             sessions,
@@ -174,24 +173,6 @@ impl Request<'_> {
             reason: "as requested".to_owned(),
             device_bytes: None,
         })
-    }
-
-    fn open_session(
-        &self,
-        provider: Provider,
-        threads: usize,
-        waiting: Waiting,
-    ) -> Result<Session, ort::Error> {
-        let mut builder = Session::builder(self.library.environment())?
-            .with_optimization_level(provider.optimization())?
-            .with_intra_threads(threads)?
-            .with_intra_op_spinning(waiting == Waiting::Spins)?
-            // Not after a run, when others may need the cores.
-            .with_config_entry("session.force_spinning_stop", "1")?;
-        if let Some(dispatch) = provider.dispatch(threads) {
-            builder = builder.with_execution_providers([dispatch])?;
-        }
-        builder.commit_from_file(self.model)
     }
 }
 

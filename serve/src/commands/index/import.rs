@@ -70,13 +70,14 @@ pub(super) fn run(args: Args, mut settings: Settings) -> anyhow::Result<Done> {
         if interrupt.requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     let took = progress.finish();
-    report(&args.catalogue.name(&settings), &summary, took, store.count()?);
+    let stored = store.count()?;
     drop(store);
+    report(&args.catalogue.name(&settings), &summary, took, stored);
     if interrupt.requested() {
         eprintln!("interrupted; the store has what was done, run the same command again to go on");
         return Ok(Done::Interrupted);
     }
-    args.catalogue.settle(&settings, engine.manifest())?;
+    args.catalogue.settle(&settings, engine.manifest(), stored)?;
     if args.strict && summary.failed > 0 {
         bail!("{} of {} images were left out", summary.failed, summary.listed);
     }

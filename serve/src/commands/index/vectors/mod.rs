@@ -6,13 +6,13 @@ mod parquet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use dfml_index::{EmbeddedIndex, Item, ItemStore, OpenOptions, StoreReader, StoreWriter};
+use dfml_index::{Item, ItemStore, OpenOptions, StoreReader, StoreWriter};
 use dfml_models::Manifest;
 use dfml_serve::npy;
 
 pub(super) use lines::{EXPORT, Header};
 
-use super::{Done, interrupt::Interrupt, progress::Progress};
+use super::{Done, catalogue, interrupt::Interrupt, progress::Progress};
 
 /// Items written at a time.
 const BATCH: usize = 1024;
@@ -80,9 +80,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<Done> {
         lines::entries(&args.items, vectors)?
     };
     let options = options(&args, &entries)?;
-    let done = fill(&args, &StoreWriter::open(&args.catalogue, &options)?, entries.list)?;
-    if matches!(done, Done::Complete) {
-        EmbeddedIndex::open(&args.catalogue, options)?.settle();
+    let store = StoreWriter::open(&args.catalogue, &options)?;
+    let done = fill(&args, &store, entries.list)?;
+    let items = store.count()?;
+    drop(store);
+    if done == Done::Complete {
+        catalogue::settle(&args.catalogue, options, items)?;
     }
     Ok(done)
 }
