@@ -28,8 +28,8 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use dfml_index::IndexError;
-use dfml_serve::engine::EngineError;
 use dfml_serve::{
+    engine::EngineError,
     settings::Settings,
     traces::{self, Traces},
 };
