@@ -21,7 +21,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// All files of the page.
-pub(super) const ASSETS: [Asset; 10] = [
+pub(super) const ASSETS: [Asset; 19] = [
     Asset { route: "/", content_type: HTML, body: include_str!("../page/index.html") },
     Asset { route: "/catalogue", content_type: HTML, body: include_str!("../page/catalogue.html") },
     Asset { route: "/status", content_type: HTML, body: include_str!("../page/status.html") },
@@ -32,9 +32,18 @@ pub(super) const ASSETS: [Asset; 10] = [
     },
     Asset { route: "/page/api.js", content_type: SCRIPT, body: include_str!("../page/api.js") },
     Asset { route: "/page/app.js", content_type: SCRIPT, body: include_str!("../page/app.js") },
-    Asset { route: "/page/crop.js", content_type: SCRIPT, body: include_str!("../page/crop.js") },
+    Asset { route: "/page/cards.js", content_type: SCRIPT, body: include_str!("../page/cards.js") },
     Asset { route: "/page/catalogue.js", content_type: SCRIPT, body: include_str!("../page/catalogue.js") },
+    Asset { route: "/page/crop.js", content_type: SCRIPT, body: include_str!("../page/crop.js") },
+    Asset { route: "/page/dom.js", content_type: SCRIPT, body: include_str!("../page/dom.js") },
+    Asset { route: "/page/options.js", content_type: SCRIPT, body: include_str!("../page/options.js") },
+    Asset { route: "/page/picture.js", content_type: SCRIPT, body: include_str!("../page/picture.js") },
+    Asset { route: "/page/problem.js", content_type: SCRIPT, body: include_str!("../page/problem.js") },
+    Asset { route: "/page/server.js", content_type: SCRIPT, body: include_str!("../page/server.js") },
     Asset { route: "/page/status.js", content_type: SCRIPT, body: include_str!("../page/status.js") },
+    Asset { route: "/page/take.js", content_type: SCRIPT, body: include_str!("../page/take.js") },
+    Asset { route: "/page/timings.js", content_type: SCRIPT, body: include_str!("../page/timings.js") },
+    Asset { route: "/page/trail.js", content_type: SCRIPT, body: include_str!("../page/trail.js") },
     Asset { route: "/page/icon.svg", content_type: "image/svg+xml", body: include_str!("../page/icon.svg") },
 ];
 

@@ -1,13 +1,19 @@
 // The catalogue browser: all products, page by page; one of them with all of its pictures.
 
-import { $, describeServer, element, json, number, picture } from "./api.js";
+import { json } from "./api.js";
+import { $, element, number } from "./dom.js";
+import { picture } from "./picture.js";
+import { hideProblem, showProblem } from "./problem.js";
+import { describeServer } from "./server.js";
 
 const PAGE = 48;
-let next = null;
+
+let next = null; // where the next page begins
+let loading = false; // in place of disabling the button, which would take the focus from it
+let opening = null; // stops the product that was clicked before
 
 function frame(url, title) {
-  const image = element("img");
-  Object.assign(image, { alt: title, loading: "lazy", decoding: "async" });
+  const image = element("img", { alt: title, loading: "lazy", decoding: "async" });
   const box = element("div", { className: "picture", children: [image] });
   const noPicture = () => {
     image.remove();
@@ -20,8 +26,7 @@ function frame(url, title) {
 
 function card(product) {
   const title = product.name ?? `Product ${product.id}`;
-  const open = element("button", { className: "open", text: title });
-  open.type = "button";
+  const open = element("button", { className: "open", type: "button", text: title });
   open.addEventListener("click", () => show(product.id, title));
   const pictures = product.items === 1 ? "1 picture" : `${number(product.items)} pictures`;
   const item = element("li", {
@@ -43,25 +48,42 @@ function card(product) {
 }
 
 async function load() {
-  $("more-products").disabled = true;
+  if (loading) return;
+  loading = true;
   try {
     const after = next === null ? "" : `&after=${encodeURIComponent(next)}`;
     const page = await json(`/v1/products?limit=${PAGE}${after}`);
-    $("cards").append(...page.products.map(card));
+    const cards = page.products.map(card);
+    $("cards").append(...cards);
+    // What was pressed may go away: the keys go on with what came.
+    const first = cards[0]?.querySelector(".open") ?? $("main");
+    if (after || $("problem").contains(document.activeElement)) first.focus({ preventScroll: true });
     next = page.next ?? null;
     $("more-products").hidden = next === null;
     $("nothing").hidden = $("cards").childElementCount > 0;
-    $("problem").hidden = true;
-  } catch (problem) {
-    $("problem-title").textContent = problem.message;
-    $("problem-detail").textContent = problem.detail ?? "";
-    $("problem").hidden = false;
+    hideProblem();
+  } catch (error) {
+    fail(error, load);
   }
-  $("more-products").disabled = false;
+  loading = false;
 }
 
 async function show(id, title) {
-  const { items } = await json(`/v1/products/${encodeURIComponent(id)}`);
+  opening?.abort();
+  opening = new AbortController();
+  const { signal } = opening;
+  try {
+    const { items } = await json(`/v1/products/${encodeURIComponent(id)}`, { signal });
+    if (signal.aborted) return;
+    hideProblem();
+    describe(title, items);
+    $("product").showModal();
+  } catch (error) {
+    if (!signal.aborted) fail(error, () => show(id, title));
+  }
+}
+
+function describe(title, items) {
   $("product-title").textContent = title;
   $("product-items").replaceChildren(...items.map((item) => {
     const search = element("a", { className: "more", text: "Find similar" });
@@ -74,12 +96,16 @@ async function show(id, title) {
     element("dt", { text: name }),
     element("dd", { text: Array.isArray(value) ? value.join(", ") : String(value) }),
   ]));
-  $("product").showModal();
+}
+
+function fail(error, tryAgain) {
+  showProblem(error, tryAgain);
+  $("problem").scrollIntoView({ block: "nearest" }); // the visitor may be far below
 }
 
 $("product-close").addEventListener("click", () => $("product").close());
 $("more-products").addEventListener("click", load);
-$("retry").addEventListener("click", load);
-const info = await describeServer();
-$("count").textContent = `${info.index.products === null ? "" : `${number(info.index.products)} products, `}${number(info.index.items)} pictures`;
+const { index } = await describeServer();
+const products = index.products === null ? "" : `${number(index.products)} products, `;
+$("count").textContent = `${products}${number(index.items)} pictures`;
 await load();

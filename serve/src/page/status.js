@@ -1,8 +1,10 @@
 // The live status: what the server says of itself, every two seconds.
 
-import { $, Problem, describeServer, element, json, number, percent } from "./api.js";
+import { Problem, json, keyGiven } from "./api.js";
+import { $, element, number, pause, percent, say } from "./dom.js";
+import { describeServer } from "./server.js";
 
-const EVERY_MS = 2000;
+const EVERY_SECONDS = 2;
 const WORDS = {
   ok: "All is well",
   degraded: "It answers, and something is wrong",
@@ -27,10 +29,17 @@ function tiles(id, pairs) {
   $(id).replaceChildren(...pairs.flatMap(([name, value]) => [element("dt", { text: name }), element("dd", { text: value })]));
 }
 
+/** The verdict and what is wrong. A screen reader reads out what changes here, so that only what differs is changed. */
+function judge(status, verdict, problems) {
+  document.body.dataset.status = status;
+  say("verdict", verdict);
+  const shown = [...$("problems").children].map((item) => item.textContent);
+  if (shown.join("\n") === problems.join("\n")) return;
+  $("problems").replaceChildren(...problems.map((text) => element("li", { text })));
+}
+
 function show(stats) {
-  document.body.dataset.status = stats.status;
-  $("verdict").textContent = WORDS[stats.status];
-  $("problems").replaceChildren(...stats.problems.map((text) => element("li", { text })));
+  judge(stats.status, WORDS[stats.status], stats.problems);
   tiles("searches", [
     ["searches", number(stats.search_ms.count)],
     ["half within", milliseconds(stats.search_ms.p50)],
@@ -72,17 +81,26 @@ function show(stats) {
   }));
 }
 
+/** Looks once; returns what went wrong, if anything did. */
 async function look() {
   try {
     show(await json("/v1/stats"));
+    return null;
   } catch (problem) {
-    document.body.dataset.status = "down";
-    $("verdict").textContent = problem.message;
-    $("problems").replaceChildren(element("li", { text: problem instanceof Problem ? problem.detail : String(problem) }));
+    const detail = problem instanceof Problem ? problem.detail : String(problem);
+    judge(problem.status === 401 ? "locked" : "down", problem.message, [detail]);
+    return problem;
+  } finally {
+    $("time").textContent = `as of ${new Date().toLocaleTimeString("en-GB")}`;
   }
-  $("time").textContent = `as of ${new Date().toLocaleTimeString("en-GB")}`;
-  setTimeout(look, EVERY_MS);
+}
+
+async function watch() {
+  for (;;) {
+    const problem = await look();
+    await (problem?.status === 401 ? keyGiven() : pause(EVERY_SECONDS));
+  }
 }
 
 describeServer();
-look();
+watch();
