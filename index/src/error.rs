@@ -83,7 +83,8 @@ pub enum IndexError {
         /// What the storage engine said.
         detail: String,
     },
-    /// The engine that holds the index does not answer, or not as it should. Trying again later may help.
+    /// The engine that holds the index does not answer, or not as it should, or the storage of an index in this process has failed.
+    /// Trying again later may help.
     #[error("the index at {place} does not answer: {detail}")]
     Unavailable {
         /// The engine's address and the collection.

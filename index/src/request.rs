@@ -133,15 +133,17 @@ fn add(sum: &mut [f64], vector: &[f32], factor: f64) {
 fn unit(vector: &[f32], dim: usize) -> Result<Vec<f32>, IndexError> {
     let invalid = |reason| IndexError::InvalidRequest { reason };
     let length = length(vector, dim).map_err(invalid)?;
-    if length < f32::MIN_POSITIVE {
+    if length < f64::from(f32::MIN_POSITIVE) {
         return Err(invalid("its vector is zero".into()));
     }
-    let scale = if (length - 1.0).abs() < 1e-6 { 1.0 } else { 1.0 / length };
-    Ok(vector.iter().map(|value| value * scale).collect())
+    if (length - 1.0).abs() < 1e-6 {
+        return Ok(vector.to_vec());
+    }
+    Ok(vector.iter().map(|&value| (f64::from(value) / length) as f32).collect())
 }
 
-/// Length of a vector, which must have `dim` finite values.
-pub(crate) fn length(vector: &[f32], dim: usize) -> Result<f32, String> {
+/// Length of a vector, which must have `dim` finite values. In doubles: that of a long vector of large values is no f32.
+pub(crate) fn length(vector: &[f32], dim: usize) -> Result<f64, String> {
     if vector.len() != dim {
         return Err(format!("its vector has {} values; this index holds vectors of {dim}", vector.len()));
     }
@@ -156,7 +158,7 @@ pub(crate) fn length(vector: &[f32], dim: usize) -> Result<f32, String> {
     {
         return Err(format!("value {position} of its vector is {}", vector[position]));
     }
-    Ok(squares.sqrt() as f32)
+    Ok(squares.sqrt())
 }
 
 /// One answer to a search.
@@ -201,6 +203,16 @@ mod tests {
         };
         let length = 5f32.sqrt();
         assert!(close(&query(&away).expect("a query"), [2.0 / length, -1.0 / length]));
+    }
+
+    #[test]
+    fn only_the_direction_of_a_vector_counts() {
+        let half = std::f32::consts::FRAC_1_SQRT_2;
+        // The longest of these is longer than any f32, the shortest a little longer than the least that is not zero.
+        for value in [f32::MAX, 1e30, 1.0, 1e-30, f32::MIN_POSITIVE] {
+            let found = query(&SearchRequest::new(vec![value, -value])).expect("a query");
+            assert!(close(&found, [half, -half]), "{value}: {found:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use serde_json::Value;
+
 use crate::{Hit, IndexError, IndexInfo, Item, Patch, ProductSummary, Scalar, SearchRequest};
 
 /// Items read at a time by [`texts_by_walking`].
@@ -27,12 +29,16 @@ pub trait VectorIndex: Send + Sync {
     /// [`IndexError::InvalidItem`] names the first item that cannot be stored; otherwise the storage failed.
     fn upsert(&self, items: Vec<Item>) -> Result<(), IndexError>;
 
-    /// Changes the metadata of items; ids that are not there are passed over. Returns after that is durable and filters see
-    /// it, with the number of items changed.
+    /// Changes the metadata of items, one patch after the other; ids that are not there are passed over. Returns after that is
+    /// durable and filters see it, with the number of items that each patch changed.
+    ///
+    /// A patch that one of its items cannot take, because its metadata would be larger than [`Item::METADATA_BYTES_MAX`], is refused
+    /// as a whole with [`IndexError::InvalidItem`], and the others are made all the same. On a server it may have been made to some of its
+    /// items already if another writer has changed one of them at the same moment.
     ///
     /// # Errors
     /// The storage failed.
-    fn patch(&self, patches: Vec<Patch>) -> Result<usize, IndexError>;
+    fn patch(&self, patches: Vec<Patch>) -> Result<Vec<Result<usize, IndexError>>, IndexError>;
 
     /// Deletes items by id; ids that are not there are passed over. Returns after that is durable, with the number of
     /// items deleted.
@@ -174,23 +180,35 @@ pub fn texts_by_walking(
     field: &str,
     limit: usize,
 ) -> Result<Vec<(String, usize)>, IndexError> {
-    let (mut counts, mut after) = (BTreeMap::<String, usize>::new(), None::<String>);
+    let (mut counts, mut after) = (TextCounts::default(), None::<String>);
     loop {
         let page = index.page(after.as_deref(), PAGE_ITEMS)?;
-        for value in page.iter().filter_map(|item| item.metadata.get(field)) {
-            let texts: BTreeSet<String> =
-                Scalar::of_field(value).into_iter().filter_map(Scalar::text).collect();
-            texts.into_iter().for_each(|text| *counts.entry(text).or_default() += 1);
-        }
+        page.iter().filter_map(|item| item.metadata.get(field)).for_each(|value| counts.add(value));
         match page.last() {
             Some(last) if page.len() == PAGE_ITEMS => after = Some(last.id.clone()),
-            _ => break,
+            _ => return Ok(counts.most_frequent(limit)),
         }
     }
-    let mut counts: Vec<_> = counts.into_iter().collect();
-    counts.sort_by_key(|&(_, items)| Reverse(items));
-    counts.truncate(limit);
-    Ok(counts)
+}
+
+/// In how many items each text is, of a field that is looked at item by item.
+#[derive(Default)]
+pub(crate) struct TextCounts(BTreeMap<String, usize>);
+
+impl TextCounts {
+    /// Counts what an item has in the field.
+    pub(crate) fn add(&mut self, value: &Value) {
+        let texts: BTreeSet<String> = Scalar::of_field(value).into_iter().filter_map(Scalar::text).collect();
+        texts.into_iter().for_each(|text| *self.0.entry(text).or_default() += 1);
+    }
+
+    /// The texts, the most frequent first, at most `limit`.
+    pub(crate) fn most_frequent(self, limit: usize) -> Vec<(String, usize)> {
+        let mut counts: Vec<_> = self.0.into_iter().collect();
+        counts.sort_by_key(|&(_, items)| Reverse(items));
+        counts.truncate(limit);
+        counts
+    }
 }
 
 /// A right that is held until it is dropped, or lost where the server could not be told for too long.

@@ -205,4 +205,5 @@ fn a_store_that_has_lost_everything_is_not_taken_for_a_new_one() {
     let fresh = TempDir::new().expect("a folder");
     fs::write(fresh.path().join("catalogue.redb.partial"), [1, 2, 3]).expect("writes");
     assert_eq!(EmbeddedIndex::open(fresh.path(), options()).expect("opens").count(), 0);
+    assert!(!fresh.path().join("catalogue.redb.partial").exists());
 }

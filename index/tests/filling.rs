@@ -4,6 +4,9 @@ use dfml_index::{
     EmbeddedIndex, IndexError, Item, ItemStore, OpenOptions, SearchRequest, StoreWriter, Tuning,
     synthetic::clustered,
 };
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
 use tempfile::TempDir;
 
 const DIM: usize = 16;
@@ -49,4 +52,27 @@ fn what_was_filled_in_is_searched_by_a_graph_that_is_there_at_once() {
     let before = index.info().generation;
     index.settle();
     assert_eq!(index.info().generation, before, "nothing was left to do");
+}
+
+#[test]
+fn numbers_come_back_to_the_last_bit() {
+    let mut random = ChaCha8Rng::seed_from_u64(17);
+    let drawn =
+        std::iter::repeat_with(|| f64::from_bits(random.random())).filter(|number| number.is_finite());
+    let mut numbers: Vec<f64> = drawn.take(2000).collect();
+    numbers.extend([0.1 + 0.2, 1.0 / 3.0, 4.35, 1e23, f64::MIN_POSITIVE, f64::MAX, -0.0]);
+    let mut vector = vec![0.0; DIM];
+    vector[3] = 1.0;
+    let metadata = json!({ "price": 0.1 + 0.2, "numbers": numbers }).as_object().cloned().expect("an object");
+    let item = Item { id: "a".into(), product_id: "p".into(), vector, metadata };
+    let folder = TempDir::new().expect("a folder");
+    let store = StoreWriter::open(folder.path(), &options()).expect("is made");
+    store.upsert(vec![item.clone()]).expect("writes");
+    let found = store.get("a").expect("reads").expect("is there");
+    assert!(found.is_same(&item), "what is filled in again is found unchanged");
+    let bits = |item: &Item| -> Vec<u64> {
+        let numbers = item.metadata["numbers"].as_array().expect("a list");
+        numbers.iter().map(|number| number.as_f64().expect("a number").to_bits()).collect()
+    };
+    assert_eq!(bits(&found), bits(&item));
 }

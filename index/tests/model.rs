@@ -32,15 +32,17 @@ impl Model {
     }
 
     /// Metadata in these tests is flat: a null removes, anything else replaces.
-    fn patch(&mut self, patches: &[Patch]) -> usize {
-        let mut changed = 0;
-        for patch in patches {
-            let Some((_, item)) = self.items.get_mut(&patch.id) else { continue };
-            changed += 1;
-            for (key, value) in &patch.metadata {
-                match value {
-                    Value::Null => drop(item.metadata.remove(key)),
-                    value => drop(item.metadata.insert(key.clone(), value.clone())),
+    fn patch(&mut self, patches: &[Patch]) -> Vec<usize> {
+        let mut changed = vec![0; patches.len()];
+        for (patch, changed) in patches.iter().zip(&mut changed) {
+            for id in &patch.ids {
+                let Some((_, item)) = self.items.get_mut(id) else { continue };
+                *changed += 1;
+                for (key, value) in &patch.metadata {
+                    match value {
+                        Value::Null => drop(item.metadata.remove(key)),
+                        value => drop(item.metadata.insert(key.clone(), value.clone())),
+                    }
                 }
             }
         }
@@ -192,10 +194,11 @@ fn item() -> impl Strategy<Value = Item> {
 }
 
 fn patch() -> impl Strategy<Value = Patch> {
-    (id(), 0..4u8, prop::option::of(-5..5i8)).prop_map(|(id, category, width)| {
+    let ids = prop::collection::btree_set(id(), 1..4);
+    (ids, 0..4u8, prop::option::of(-5..5i8)).prop_map(|(ids, category, width)| {
         let metadata =
             json!({"category": format!("category {category}"), "width": width.map(|w| f64::from(w) / 2.0)});
-        Patch { id, metadata: metadata.as_object().cloned().expect("an object") }
+        Patch { ids, metadata: metadata.as_object().cloned().expect("an object") }
     })
 }
 
@@ -289,7 +292,9 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
                 prop_assert_eq!(index.delete(ids).expect("deletes"), expected);
             }
             Step::Patch(patches) => {
-                prop_assert_eq!(index.patch(patches.clone()).expect("patches"), model.patch(patches));
+                let outcomes = index.patch(patches.clone()).expect("patches").into_iter();
+                let changed = outcomes.collect::<Result<Vec<usize>, _>>().expect("all are small");
+                prop_assert_eq!(changed, model.patch(patches));
             }
             Step::DeleteProduct(id) => {
                 let gone = model.of_product(id);
@@ -379,55 +384,4 @@ proptest! {
     fn agrees_with_the_model(steps in prop::collection::vec(step(), 1..30)) {
         run(&steps)?;
     }
-}
-
-#[test]
-fn what_cannot_be_stored_or_searched_is_refused() {
-    let folder = TempDir::new().expect("a folder");
-    let index = EmbeddedIndex::open(folder.path(), options()).expect("opens");
-    let unit = |position: usize| (0..DIM).map(|i| f32::from(u8::from(i == position))).collect::<Vec<f32>>();
-    let good = Item { id: "a".into(), product_id: "p".into(), vector: unit(0), ..Item::default() };
-    let refused = |item: Item| match index.upsert(vec![good.clone(), item]) {
-        Err(IndexError::InvalidItem { reason, .. }) => reason,
-        other => panic!("{other:?}"),
-    };
-    assert!(refused(Item { id: String::new(), ..good.clone() }).contains("id is empty"));
-    assert!(refused(Item { product_id: "x".repeat(2000), ..good.clone() }).contains("2000 bytes"));
-    assert!(refused(Item { vector: vec![1.0], ..good.clone() }).contains("1 values"));
-    assert!(refused(Item { vector: vec![1.0; DIM], ..good.clone() }).contains("length"));
-    let broken = vec![f32::NAN; DIM];
-    assert!(refused(Item { vector: broken.clone(), ..good.clone() }).contains("NaN"));
-    assert_eq!(index.count(), 0, "all are written or none");
-
-    for vector in [vec![1.0], broken, vec![0.0; DIM]] {
-        let answer = index.search(&SearchRequest::new(vector));
-        assert!(matches!(answer, Err(IndexError::InvalidRequest { .. })), "{answer:?}");
-    }
-    let huge = SearchRequest { k: usize::MAX, offset: usize::MAX, ..SearchRequest::new(unit(0)) };
-    assert_eq!(index.search(&huge).expect("searches"), []);
-}
-
-#[test]
-fn a_store_belongs_to_one_model_and_one_process() {
-    let folder = TempDir::new().expect("a folder");
-    let open = |options| EmbeddedIndex::open(folder.path().join("store"), options).err();
-    assert!(matches!(open(OpenOptions { create: false, ..options() }), Some(IndexError::NotFound { .. })));
-    assert!(open(options()).is_none());
-    let other =
-        open(OpenOptions { model_fingerprint: "other".into(), ..options() }).expect("refused").to_string();
-    assert!(other.contains("model model") && other.contains("model other"), "{other}");
-    let longer = open(OpenOptions { dim: DIM + 1, ..options() });
-    assert!(matches!(longer, Some(IndexError::WrongDim { expected: 20, found: 19, .. })), "{longer:?}");
-    let kept = EmbeddedIndex::open(folder.path().join("store"), options()).expect("opens");
-    assert!(matches!(open(options()), Some(IndexError::InUse { .. })));
-    drop(kept);
-    assert!(open(OpenOptions { create: false, ..options() }).is_none());
-}
-
-#[test]
-fn a_file_that_is_no_store_is_reported() {
-    let folder = TempDir::new().expect("a folder");
-    std::fs::write(folder.path().join("catalogue.redb"), vec![7u8; 100_000]).expect("writes");
-    let error = EmbeddedIndex::open(folder.path(), options()).err();
-    assert!(matches!(error, Some(IndexError::Damaged { .. })), "{error:?}");
 }

@@ -10,6 +10,7 @@
 //! - [`browser`]: a headless Chromium.
 //! - [`client`]: clients that talk to it.
 //! - [`form`]: requests and answers without a socket.
+//! - [`metrics`]: what a server says in Prometheus' text format.
 //! - [`load`]: many requests at a server on this machine, with their times.
 
 pub mod balancer;
@@ -19,6 +20,7 @@ pub mod client;
 pub mod engine;
 pub mod form;
 pub mod load;
+pub mod metrics;
 pub mod pictures;
 pub mod proxy;
 pub mod server;

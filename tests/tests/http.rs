@@ -1,4 +1,4 @@
-//! The HTTP interface: searches, wrong input, load, probes, metrics. A tiny random model on the real ONNX Runtime, through the
+//! The HTTP interface: searches, wrong input, load, probes. A tiny random model on the real ONNX Runtime, through the
 //! router without a socket where none is needed.
 
 use std::{collections::HashSet, convert::Infallible, time::Duration};
@@ -12,6 +12,7 @@ use dfml_index::{Item, VectorIndex};
 use dfml_serve::http::{HttpOptions, SearchResponse, app};
 use dfml_tests::{
     form::{Answer, Form, call, get, post},
+    metrics::value,
     pictures,
     server::{self, Running},
     shop::{PRODUCTS, Shop, category},
@@ -241,67 +242,6 @@ async fn probes_tell_loading_ready_and_stopping_apart() {
     search(&app, picture(0)).await;
 }
 
-#[tokio::test]
-async fn metrics_parse_and_move() {
-    let shop = Shop::open();
-    let app = ready_app(&shop);
-    search(&app, picture(0)).await;
-    let before = call(&app, get("/metrics")).await;
-    assert!(before.header(header::CONTENT_TYPE).starts_with("text/plain; version=0.0.4"));
-    for _ in 0..3 {
-        search(&app, picture(2)).await;
-    }
-    call(&app, get("/no/such/route")).await;
-    let (before, after) = (before.text(), call(&app, get("/metrics")).await.text());
-    assert_well_formed(&after);
-    let grew = |series: &str| value(&after, series) - value(&before, series);
-    assert_eq!(grew("dfml_http_requests_total{method=\"POST\",route=\"/v1/search\",status=\"200\"}"), 3.0);
-    assert_eq!(grew("dfml_http_request_duration_seconds_count{route=\"/v1/search\"}"), 3.0);
-    assert_eq!(
-        value(&after, "dfml_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"404\"}"),
-        1.0
-    );
-    for stage in ["read", "decode", "preprocess", "queue", "inference", "search", "respond"] {
-        let series = format!("dfml_stage_duration_seconds_count{{stage=\"{stage}\"}}");
-        assert_eq!(grew(&series), 3.0, "{stage}");
-    }
-    assert_eq!(grew("dfml_batch_size_count"), 3.0);
-    assert_eq!(value(&after, "dfml_index_items"), 36.0);
-    assert_eq!(value(&after, "dfml_http_requests_in_flight"), 1.0, "the scrape itself");
-    for prefix in ["dfml_execution_provider_info{active=\"cpu\"", "dfml_model_info{", "dfml_build_info{"] {
-        assert!(after.lines().any(|line| line.starts_with(prefix) && line.ends_with(" 1")), "{prefix}");
-    }
-}
-
-/// The value of a series in Prometheus' text format.
-fn value(text: &str, series: &str) -> f64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    let value = line.unwrap_or_else(|| panic!("{series} is missing from\n{text}"));
-    value.parse().unwrap_or_else(|error| panic!("{series} {value}: {error}"))
-}
-
-/// What a scraper insists on, and what promtool would complain of.
-fn assert_well_formed(text: &str) {
-    let mut described = HashSet::new();
-    for line in text.lines() {
-        if let Some(rest) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = rest.split_once(' ').expect("name and type");
-            assert!(described.insert(name.to_owned()), "{name} is described twice");
-            assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
-        } else if !line.starts_with('#') {
-            let (series, value) = line.rsplit_once(' ').expect("series and value");
-            value.parse::<f64>().expect("a number");
-            let name = series.split('{').next().expect("a name");
-            let base = ["_bucket", "_sum", "_count"]
-                .iter()
-                .find_map(|suffix| name.strip_suffix(suffix))
-                .unwrap_or(name);
-            assert!(name.starts_with("dfml_") || name.starts_with("process_"), "{name}");
-            assert!(described.contains(name) || described.contains(base), "{name} is not described");
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_searches_at_a_time_do_not_mix_up_their_answers() {
     let shop = Shop::open();
@@ -324,31 +264,6 @@ fn slow_search() -> (mpsc::Sender<Bytes>, Request<Body>) {
     let stream =
         stream::poll_fn(move |context| chunks.poll_recv(context).map(|chunk| chunk.map(Ok::<_, Infallible>)));
     (sender, post("/v1/search", "image/jpeg", Body::from_stream(stream)))
-}
-
-#[tokio::test]
-async fn one_search_too_many_is_refused_and_told_when_to_come_back() {
-    let shop = Shop::open();
-    let app = app(server::ready(&shop, HttpOptions { searches_max: 1, ..server::options(&shop) }));
-    let (body, request) = slow_search();
-    let slow = tokio::spawn({
-        let app = app.clone();
-        async move { call(&app, request).await }
-    });
-    body.send(Bytes::from_static(b"\xff\xd8\xff\xe0\x00\x10JFIF")).await.expect("the server reads");
-    // The send is taken up by the server's task only after a turn of the scheduler.
-    while call(&app, get("/metrics")).await.text().contains("in_flight 1\n") {
-        tokio::task::yield_now().await;
-    }
-    let refused = call(&app, picture(0).search()).await;
-    assert_problem(&refused, 429, "overloaded", "1 requests", "a second search");
-    assert_eq!(refused.header(header::RETRY_AFTER), "1");
-    assert_eq!(call(&app, get("/livez")).await.status, StatusCode::OK);
-    let metrics = call(&app, get("/metrics")).await.text();
-    assert_eq!(value(&metrics, "dfml_rejected_total{reason=\"overloaded\"}"), 1.0);
-    drop(body);
-    assert_eq!(slow.await.expect("no panic").status, StatusCode::UNPROCESSABLE_ENTITY);
-    search(&app, picture(0)).await;
 }
 
 #[tokio::test]

@@ -252,7 +252,7 @@ impl VectorIndex for QdrantIndex {
         self.change(|remote| async move { remote.upsert(items).await })
     }
 
-    fn patch(&self, patches: Vec<Patch>) -> Result<usize, IndexError> {
+    fn patch(&self, patches: Vec<Patch>) -> Result<Vec<Result<usize, IndexError>>, IndexError> {
         self.change(|remote| async move { remote.patch(patches).await })
     }
 

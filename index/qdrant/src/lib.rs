@@ -25,6 +25,7 @@ mod ids;
 mod index;
 mod lease;
 mod options;
+mod patch;
 mod point;
 mod products;
 mod read;

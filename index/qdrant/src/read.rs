@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Items in one answer of the engine.
-const PAGE: usize = 1000;
+pub(crate) const PAGE: usize = 1000;
 
 impl Remote {
     pub(crate) async fn get(&self, id: &str) -> Result<Option<Item>, IndexError> {

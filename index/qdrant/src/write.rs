@@ -2,25 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use dfml_index::{IndexError, Item, Patch};
+use dfml_index::{IndexError, Item};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use qdrant_client::qdrant::{
-    DeletePoints, Filter as Conditions, GetPoints, PointStruct, PointsIdsList, PointsSelector,
-    PointsUpdateOperation, UpdateBatchPoints, UpsertPoints, WriteOrdering, WriteOrderingType,
-    r#match::MatchValue,
-    points_selector::PointsSelectorOneOf,
-    points_update_operation::{Operation, SetPayload},
+    DeletePoints, Filter as Conditions, PointStruct, PointsIdsList, PointsSelector, UpsertPoints,
+    WriteOrdering, WriteOrderingType, points_selector::PointsSelectorOneOf,
 };
 use uuid::Uuid;
 
-use crate::{
-    filter, ids,
-    index::Remote,
-    point::{self, REVISION, Stored},
-};
-
-/// Times that a patch is begun anew because somebody else changed the same item.
-const ROUNDS_MAX: usize = 50;
+use crate::{filter, ids, index::Remote, point};
 
 impl Remote {
     pub(crate) async fn upsert(&self, items: Vec<Item>) -> Result<(), IndexError> {
@@ -100,84 +90,8 @@ impl Remote {
             .await
     }
 
-    /// Reads the items, merges, and writes each back only if it is still what was read; those that are not are done anew. So a patch
-    /// neither loses another's change nor is undone by sending it again.
-    pub(crate) async fn patch(&self, patches: Vec<Patch>) -> Result<usize, IndexError> {
-        let mut waiting: HashMap<String, Vec<Patch>> = HashMap::new();
-        for patch in patches {
-            waiting.entry(patch.id.clone()).or_default().push(patch);
-        }
-        let mut changed = 0;
-        let _writing = self.writing().read().await;
-        for _ in 0..ROUNDS_MAX {
-            let ids: Vec<String> = waiting.keys().cloned().collect();
-            let stored = self.stored(&ids, false).await?;
-            let there: HashSet<&str> = stored.iter().map(|stored| stored.item.id.as_str()).collect();
-            waiting.retain(|id, _| there.contains(id.as_str()));
-            if waiting.is_empty() {
-                return Ok(changed);
-            }
-            let revision = revision();
-            let operations = stored.iter().map(|stored| replacing(stored, &waiting, &revision)).collect();
-            self.in_parallel(operations, |operations| self.update(operations)).await?;
-            for id in self.written(&ids, &revision).await? {
-                changed += waiting.remove(&id).map_or(0, |patches| patches.len());
-            }
-            if waiting.is_empty() {
-                return Ok(changed);
-            }
-        }
-        Err(IndexError::Unavailable {
-            place: self.wire().place().to_owned(),
-            detail: format!("{} items are changed by others all the time", waiting.len()),
-        })
-    }
-
-    async fn update(&self, operations: Vec<PointsUpdateOperation>) -> Result<(), IndexError> {
-        let request = UpdateBatchPoints {
-            collection_name: self.facts().name.clone(),
-            wait: Some(true),
-            operations,
-            // Whether an item is still what was read is decided in one place.
-            ordering: ordering(WriteOrderingType::Strong),
-            ..UpdateBatchPoints::default()
-        };
-        self.wire()
-            .write(|client| {
-                let request = request.clone();
-                async move { client.update_points_batch(request).await.map(drop) }
-            })
-            .await
-    }
-
-    /// Which of these items the write with this name was the last to change.
-    async fn written(&self, ids: &[String], revision: &str) -> Result<Vec<String>, IndexError> {
-        let request = GetPoints {
-            collection_name: self.facts().name.clone(),
-            ids: ids.iter().map(|id| ids::point_id(id)).collect(),
-            with_payload: point::with_payload(&[point::ID, REVISION]),
-            with_vectors: point::with_vectors(false),
-            ..GetPoints::default()
-        };
-        let answer = self
-            .wire()
-            .read(|client| {
-                let request = request.clone();
-                async move { client.get_points(request).await }
-            })
-            .await?;
-        let mut written = Vec::new();
-        for mut retrieved in answer.result {
-            let payload = &mut retrieved.payload;
-            if point::take_text(payload, REVISION).is_ok_and(|found| found == revision) {
-                written.push(point::take_text(payload, point::ID).map_err(|detail| self.damaged(detail))?);
-            }
-        }
-        Ok(written)
-    }
-
     /// Cuts things into requests of the size that is set, as many at a time as are set. Ends at the first that fails.
-    async fn in_parallel<'r, T, R>(
+    pub(crate) async fn in_parallel<'r, T, R>(
         &'r self,
         all: Vec<T>,
         send: impl Fn(Vec<T>) -> R,
@@ -199,36 +113,11 @@ impl Remote {
     }
 }
 
-/// Replaces the metadata of an item by the patched, if it is still what was read.
-fn replacing(
-    stored: &Stored,
-    patches: &HashMap<String, Vec<Patch>>,
-    revision: &str,
-) -> PointsUpdateOperation {
-    let id = &stored.item.id;
-    let mut metadata = stored.item.metadata.clone();
-    for patch in patches.get(id).into_iter().flatten() {
-        patch.apply(&mut metadata);
-    }
-    let unchanged = filter::matching(REVISION, MatchValue::Keyword(stored.revision.clone()));
-    let conditions = Conditions {
-        must: vec![filter::points(std::slice::from_ref(id)), unchanged],
-        ..Conditions::default()
-    };
-    let selector = PointsSelector { points_selector_one_of: Some(PointsSelectorOneOf::Filter(conditions)) };
-    let set = SetPayload {
-        payload: point::changeable(&metadata, revision),
-        points_selector: Some(selector),
-        ..SetPayload::default()
-    };
-    PointsUpdateOperation { operation: Some(Operation::SetPayload(set)) }
-}
-
-fn ordering(kind: WriteOrderingType) -> Option<WriteOrdering> {
+pub(crate) fn ordering(kind: WriteOrderingType) -> Option<WriteOrdering> {
     Some(WriteOrdering { r#type: kind.into() })
 }
 
 /// A name that no other write has.
-fn revision() -> String {
+pub(crate) fn revision() -> String {
     Uuid::now_v7().to_string()
 }

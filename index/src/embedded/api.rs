@@ -5,7 +5,7 @@ use std::path::Path;
 use super::EmbeddedIndex;
 use crate::{
     Hit, IndexError, IndexInfo, Item, Patch, ProductSummary, SearchMode, SearchRequest, VectorIndex, kernels,
-    store::Write,
+    store::Write, vector_index::TextCounts,
 };
 
 impl EmbeddedIndex {
@@ -44,16 +44,16 @@ impl VectorIndex for EmbeddedIndex {
         self.writer.write(Write::Upsert(items)).map(|_| ())
     }
 
-    fn patch(&self, patches: Vec<Patch>) -> Result<usize, IndexError> {
+    fn patch(&self, patches: Vec<Patch>) -> Result<Vec<Result<usize, IndexError>>, IndexError> {
         self.writer.write(Write::Patch(patches))
     }
 
     fn delete(&self, ids: &[String]) -> Result<usize, IndexError> {
-        self.writer.write(Write::Delete(ids.to_vec()))
+        self.writer.count(Write::Delete(ids.to_vec()))
     }
 
     fn delete_products(&self, product_ids: &[String]) -> Result<usize, IndexError> {
-        self.writer.write(Write::DeleteProducts(product_ids.to_vec()))
+        self.writer.count(Write::DeleteProducts(product_ids.to_vec()))
     }
 
     fn get(&self, id: &str) -> Result<Option<Item>, IndexError> {
@@ -61,8 +61,7 @@ impl VectorIndex for EmbeddedIndex {
     }
 
     fn product(&self, product_id: &str) -> Result<Vec<Item>, IndexError> {
-        let rows = self.shared.memory.read().rows_of_product(product_id);
-        self.shared.store.items(&rows)
+        self.shared.items_of_product(product_id)
     }
 
     fn page(&self, after: Option<&str>, limit: usize) -> Result<Vec<Item>, IndexError> {
@@ -83,6 +82,21 @@ impl VectorIndex for EmbeddedIndex {
 
     fn count(&self) -> Result<usize, IndexError> {
         Ok(EmbeddedIndex::count(self))
+    }
+
+    /// Out of the metadata alone: their vectors are most of what items take on disk.
+    fn texts(&self, field: &str, limit: usize) -> Result<Vec<(String, usize)>, IndexError> {
+        let mut counts = TextCounts::default();
+        self.shared.store.for_each_metadata(|_, metadata| {
+            if let Some(value) = metadata.get(field) {
+                counts.add(value);
+            }
+        })?;
+        Ok(counts.most_frequent(limit))
+    }
+
+    fn check(&self) -> Result<(), IndexError> {
+        self.shared.store.check()
     }
 
     fn flush(&self) -> Result<(), IndexError> {

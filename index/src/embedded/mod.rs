@@ -4,6 +4,7 @@ mod api;
 mod batch;
 mod maintenance;
 mod probe;
+mod recovery;
 mod search;
 mod writer;
 

@@ -148,6 +148,7 @@ impl Prober {
 }
 
 impl Drop for Prober {
+    /// The maintainer is gone before it and has said that the index closes, so that what is queued is not answered any more.
     fn drop(&mut self) {
         drop(self.questions.take());
         if let Some(thread) = self.thread.take() {
@@ -160,7 +161,10 @@ impl Drop for Prober {
 }
 
 fn run(shared: &Shared, questions: &Receiver<Question>) {
-    while let Ok(question) = questions.recv() {
+    let closes = || shared.closing.load(Ordering::Relaxed);
+    while let Ok(question) = questions.recv()
+        && !closes()
+    {
         let start = Instant::now();
         let sample = {
             // Writers wait here and not for the lock on memory, where one that waits would hold up all readers.
@@ -170,7 +174,9 @@ fn run(shared: &Shared, questions: &Receiver<Question>) {
         if let Some(recall) = sample {
             shared.recall.add(recall);
         }
-        thread::park_timeout(start.elapsed() * REST);
+        if !closes() {
+            thread::park_timeout(start.elapsed() * REST);
+        }
     }
 }
 
@@ -195,6 +201,7 @@ fn recall_of(found: &[Scored], truth: &[Scored]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{EmbeddedIndex, Item, OpenOptions, SearchRequest, VectorIndex};
 
     fn steered(recall_at: impl Fn(usize) -> f64, samples: usize) -> Recall {
         let recall = Recall::new(&Tuning { effort: 64, recall_floor: Some(0.99), ..Tuning::default() });
@@ -227,5 +234,35 @@ mod tests {
             (0..1000).filter(|_| recall.is_sample()).count()
         };
         assert_eq!((share(0.01), share(1.0), share(0.0)), (10, 1000, 0));
+    }
+
+    #[test]
+    fn what_is_queued_when_the_index_closes_is_not_answered() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tuning = Tuning { exact_up_to: 10, probe_share: 1.0, ..Tuning::default() };
+        let options = OpenOptions { create: true, tuning, ..OpenOptions::new(2, "model") };
+        let index = EmbeddedIndex::open(folder.path(), options).expect("opens");
+        let item = |number: u16| {
+            let angle = f32::from(number) / 100.0;
+            let (id, vector) = (number.to_string(), vec![angle.cos(), angle.sin()]);
+            Item { id, product_id: "p".into(), vector, ..Item::default() }
+        };
+        index.upsert((0..100).map(item).collect()).expect("writes");
+        index.settle();
+        let query = vec![1.0, 0.0];
+        let request = SearchRequest::new(query.clone());
+        let question = Question { query, request, excluded_rows: Vec::new(), excluded_products: Vec::new() };
+        let shared = Arc::clone(&index.shared);
+        // While this is held no sample is taken: one may be begun, and the others wait in the queue.
+        let held = shared.writing.lock();
+        for _ in 0..=QUEUE {
+            index.prober.note(&shared.recall, &question);
+        }
+        // As the maintainer does when the index is dropped.
+        shared.closing.store(true, Ordering::Relaxed);
+        drop(held);
+        drop(index);
+        let samples = shared.recall.estimate().map_or(0, |estimate| estimate.samples);
+        assert!(samples <= 1, "{samples} samples were taken of an index that closes");
     }
 }

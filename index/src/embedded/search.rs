@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{EmbeddedIndex, Shared};
 use crate::{
-    Example, Filter, Hit, IndexError, SearchRequest,
+    Example, Filter, Hit, IndexError, Item, SearchRequest,
     memory::{Question, Scored},
     store::Record,
 };
 
-/// Times that a search is answered anew because one of its hits was deleted before it could be read.
+/// Times that a search is answered anew because something was written between its parts.
 const RETRIES: usize = 3;
 
 /// A stored vector near a query, by the number of its row.
@@ -72,33 +72,48 @@ impl EmbeddedIndex {
 impl Shared {
     /// Makes a request ready: its examples become one vector, and its filter finds its columns.
     fn question(&self, request: &SearchRequest) -> Result<Question, IndexError> {
-        let mut excluded_rows = Vec::new();
+        let (mut excluded_rows, mut excluded_products) = (Vec::new(), Vec::new());
         let query = request.query(self.options.dim, |example| match example {
             Example::Vector(vector) => Ok(vec![vector.clone()]),
             Example::Item(id) => {
-                let item = self.store.get(id)?.ok_or_else(|| IndexError::NoSuchItem { id: id.clone() })?;
+                let found = self.store.find(id)?;
+                let (row, item) = found.ok_or_else(|| IndexError::NoSuchItem { id: id.clone() })?;
+                if request.exclude_examples {
+                    excluded_rows.push(row);
+                    // By name: memory may not know this row yet, or not any more.
+                    excluded_products.extend(request.group_by_product.then_some(item.product_id));
+                }
                 Ok(vec![item.vector])
             }
             Example::Product(id) => {
-                let rows = self.memory.read().rows_of_product(id);
-                let items = self.store.items(&rows)?;
+                let items = self.items_of_product(id)?;
                 if items.is_empty() {
                     return Err(IndexError::NoSuchProduct { id: id.clone() });
                 }
+                excluded_products.extend(request.exclude_examples.then(|| id.clone()));
                 Ok(items.into_iter().map(|item| item.vector).collect())
             }
         })?;
-        if request.exclude_examples {
-            for example in request.positive.iter().chain(&request.negative) {
-                if let Example::Item(id) = example {
-                    excluded_rows.extend(self.store.row_of(id)?);
-                }
-            }
-        }
         if let Some(filter) = &request.filter {
             self.ensure_columns(filter)?;
         }
-        Ok(Question { query, request: request.clone(), excluded_rows })
+        Ok(Question { query, request: request.clone(), excluded_rows, excluded_products })
+    }
+
+    /// The items of a product, oldest first.
+    pub(super) fn items_of_product(&self, id: &str) -> Result<Vec<Item>, IndexError> {
+        let read = || {
+            let rows = self.memory.read().rows_of_product(id);
+            let items = self.store.items(&rows)?;
+            Ok::<_, IndexError>((items.len() == rows.len(), items))
+        };
+        let (is_whole, items) = read()?;
+        if is_whole {
+            return Ok(items);
+        }
+        // Some were replaced or deleted on disk before memory heard of it. While nobody writes, the two agree.
+        let _nobody_writes = self.writing.lock();
+        Ok(read()?.1)
     }
 
     fn ensure_columns(&self, filter: &Filter) -> Result<(), IndexError> {
@@ -143,19 +158,33 @@ impl Shared {
     /// The hits that were found, with what the store says about them.
     fn hits(&self, question: &Question, found: Found) -> Result<Vec<Hit>, IndexError> {
         let (mut scored, rows) = found;
-        let mut records = self.store.records(&rows)?;
+        let mut records = self.records(question, &rows)?;
         for _ in 0..RETRIES {
             if records.iter().all(Option::is_some) {
                 break;
             }
-            // A hit was deleted on disk before memory heard of it. Once the writer is done, memory has.
+            // A hit was deleted on disk before memory heard of it, or an example was replaced after the question was made of it.
+            // Once the writer is done, memory has heard.
             drop(self.writing.lock());
+            let question = self.question(&question.request)?;
             let rows;
-            (scored, rows) = self.find(question);
-            records = self.store.records(&rows)?;
+            (scored, rows) = self.find(&question);
+            records = self.records(&question, &rows)?;
         }
         let found = scored.into_iter().zip(records);
         Ok(found.filter_map(|(scored, record)| Some(hit(scored, record?))).collect())
+    }
+
+    /// The records of what was found; `None` for rows that are gone, and for examples that are to be left out: one that was
+    /// replaced meanwhile is found under its new row.
+    fn records(&self, question: &Question, rows: &[u64]) -> Result<Vec<Option<Record>>, IndexError> {
+        let mut records = self.store.records(rows)?;
+        for record in &mut records {
+            if record.as_ref().is_some_and(|record| question.leaves_out(&record.id)) {
+                *record = None;
+            }
+        }
+        Ok(records)
     }
 }
 

@@ -85,13 +85,15 @@ pub(super) fn select(rows: &Rows, node: u32, candidates: &[u32], list: &mut [u32
 
 /// Who links to each node in the lowest layer.
 pub(super) struct Incoming {
-    starts: Vec<u32>,
+    /// Where those of each node begin in `from`, and at the end where the last ones end. All links together may be more than a u32
+    /// counts.
+    starts: Vec<usize>,
     from: Vec<u32>,
 }
 
 impl Incoming {
     pub(super) fn of(graph: &Graph) -> Self {
-        let mut starts = vec![0u32; graph.nodes + 1];
+        let mut starts = vec![0; graph.nodes + 1];
         for node in 0..graph.nodes as u32 {
             graph.links_of(node).for_each(|link| starts[link as usize + 1] += 1);
         }
@@ -99,10 +101,10 @@ impl Incoming {
             starts[index] += starts[index - 1];
         }
         let mut next = starts.clone();
-        let mut from = vec![0; starts[graph.nodes] as usize];
+        let mut from = vec![0; starts[graph.nodes]];
         for node in 0..graph.nodes as u32 {
             for link in graph.links_of(node) {
-                from[next[link as usize] as usize] = node;
+                from[next[link as usize]] = node;
                 next[link as usize] += 1;
             }
         }
@@ -110,6 +112,6 @@ impl Incoming {
     }
 
     pub(super) fn of_node(&self, node: u32) -> &[u32] {
-        &self.from[self.starts[node as usize] as usize..self.starts[node as usize + 1] as usize]
+        &self.from[self.starts[node as usize]..self.starts[node as usize + 1]]
     }
 }

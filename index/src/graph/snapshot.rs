@@ -25,6 +25,8 @@ use std::{
     path::Path,
 };
 
+use tempfile::TempPath;
+
 use super::{END, Graph, Layer, Sketches, build::stack, prune, reach};
 use crate::{
     IndexError,
@@ -50,14 +52,17 @@ pub(crate) enum Loaded {
     Unusable(String),
 }
 
-/// Writes a graph whose nodes are the first slots of `rows`: beside the old snapshot, then in its place.
+/// Writes a graph whose nodes are the first slots of `rows`: beside the old snapshot, then in its place. If that fails, nothing is
+/// left of it: a part of a graph would keep a full disk full.
 pub(crate) fn save(folder: &Path, graph: &Graph, rows: &Rows) -> Result<(), IndexError> {
-    let (partial, target) = (folder.join(PARTIAL), folder.join(FILE));
+    let target = folder.join(FILE);
+    // Always of the same name: only the process that has the store open saves a graph, and what a killed one has left is overwritten.
+    let partial = TempPath::try_from_path(folder.join(PARTIAL)).map_err(io_error(folder))?;
     let bytes = encode(graph, rows);
     let mut file = File::create(&partial).map_err(io_error(&partial))?;
     file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io_error(&partial))?;
     drop(file);
-    fs::rename(&partial, &target).map_err(io_error(&target))?;
+    partial.persist(&target).map_err(|failed| io_error(&target)(failed.error))?;
     sync_folder(folder)
 }
 

@@ -63,6 +63,11 @@ impl Columns {
         Self { built, known: self.known.clone() }
     }
 
+    /// Fields that have a column.
+    pub(super) fn fields(&self) -> BTreeSet<String> {
+        self.built.keys().cloned().collect()
+    }
+
     /// Fields of the filter that need a column built.
     pub(super) fn missing(&self, filter: &Filter) -> BTreeSet<String> {
         let mut fields = BTreeSet::new();

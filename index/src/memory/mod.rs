@@ -5,6 +5,7 @@
 
 mod bits;
 mod by_graph;
+mod catch_up;
 mod codes;
 mod columns;
 mod compaction;

@@ -10,17 +10,16 @@ pub(crate) struct Question {
     pub(crate) request: SearchRequest,
     /// Rows of items to leave out.
     pub(crate) excluded_rows: Vec<u64>,
+    /// Products to leave out.
+    pub(crate) excluded_products: Vec<String>,
 }
 
 impl Question {
-    /// Products to leave out.
-    pub(super) fn excluded_products(&self) -> impl Iterator<Item = &str> {
-        let examples = self.request.positive.iter().chain(&self.request.negative);
-        let on = self.request.exclude_examples;
-        examples.filter_map(move |example| match example {
-            Example::Product(id) if on => Some(id.as_str()),
-            Example::Product(_) | Example::Item(_) | Example::Vector(_) => None,
-        })
+    /// Whether this item is an example that is to be left out, whichever row it has by now.
+    pub(crate) fn leaves_out(&self, item_id: &str) -> bool {
+        let is_it = |example: &Example| matches!(example, Example::Item(id) if id == item_id);
+        let request = &self.request;
+        request.exclude_examples && request.positive.iter().chain(&request.negative).any(is_it)
     }
 
     /// Hits that are looked for, those left out by the offset included.

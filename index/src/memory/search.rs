@@ -74,20 +74,12 @@ impl Memory {
             }
             None => Cow::Borrowed(&self.live),
         };
-        let by_product = question.request.group_by_product;
         for slot in question.excluded_rows.iter().filter_map(|&row| self.rows.slot_of(row)) {
             admitted.to_mut().remove(slot);
-            if by_product {
-                self.leave_out(self.products.id_of(slot), &mut admitted);
-            }
         }
-        question.excluded_products().for_each(|id| self.leave_out(id, &mut admitted));
-        admitted
-    }
-
-    fn leave_out(&self, product_id: &str, admitted: &mut Cow<'_, Bits>) {
-        for &slot in self.products.slots_of(product_id) {
+        for &slot in question.excluded_products.iter().flat_map(|id| self.products.slots_of(id)) {
             admitted.to_mut().remove(slot);
         }
+        admitted
     }
 }

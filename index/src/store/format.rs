@@ -105,7 +105,8 @@ impl Store {
             dim: options.dim,
             model_fingerprint: options.model_fingerprint.clone(),
         };
-        let Handle::Writing(db) = &self.db else { return Err(IndexError::Closed) };
+        let handle = self.db.read();
+        let Handle::Writing(db) = &*handle else { return Err(IndexError::Closed) };
         let write = || -> Result<(), redb::Error> {
             let transaction = db.begin_write()?;
             stamp(&transaction, &facts, 0)?;
@@ -116,7 +117,8 @@ impl Store {
 
     /// From format 1 to 2: sums every row, in one transaction.
     fn upgrade(&self) -> Result<(), IndexError> {
-        let Handle::Writing(db) = &self.db else { return Err(IndexError::Closed) };
+        let handle = self.db.read();
+        let Handle::Writing(db) = &*handle else { return Err(IndexError::Closed) };
         let upgrade = || -> Result<(), redb::Error> {
             let transaction = db.begin_write()?;
             {

@@ -4,7 +4,9 @@
 //! adds a new one. Each row has a checksum, which is checked whenever the whole row is read.
 
 mod backup;
+mod failure;
 mod format;
+mod partial;
 mod read;
 mod reader;
 mod salvage;
@@ -20,6 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use parking_lot::{Mutex, RwLock};
 use redb::{Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, TableDefinition};
 
 use crate::{IndexError, OpenOptions, graph};
@@ -29,13 +32,11 @@ pub(crate) use read::Record;
 pub use reader::StoreReader;
 pub use salvage::SalvageReport;
 pub use verify::VerifyReport;
-pub(crate) use write::{Change, Write};
+pub(crate) use write::{Change, Part, Write};
 pub use writer::{ItemStore, StoreWriter};
 
 /// File name of the store in its folder.
 const FILE: &str = "catalogue.redb";
-/// Name of a new store or a copy that is not complete yet.
-const PARTIAL: &str = "catalogue.redb.partial";
 /// Memory for redb's page cache. Searches read only the records of their hits from the file; the system caches the rest.
 const CACHE_BYTES: usize = 64 << 20;
 /// The same where a store is only filled: what is written is not read again soon.
@@ -52,13 +53,19 @@ const VECTORS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("vectors")
 enum Handle {
     Writing(Database),
     Reading(ReadOnlyDatabase),
+    /// The storage has failed, and the file could not be opened again yet.
+    Closed,
 }
 
 /// An open store. Holds the file's lock as long as it lives.
 pub(crate) struct Store {
-    db: Handle,
+    /// Written only to open the file again, which waits for nothing but the transaction that is being written.
+    db: RwLock<Handle>,
     path: PathBuf,
     dim: usize,
+    cache_bytes: usize,
+    /// Why the storage engine refuses everything, until the file is opened again.
+    failure: Mutex<Option<String>>,
 }
 
 impl Store {
@@ -75,27 +82,43 @@ impl Store {
             if !options.create {
                 return Err(IndexError::NotFound { path: folder.to_owned() });
             }
-            Self::create(folder, options)?;
+            match Self::create(folder, options) {
+                // Another process may have been faster. Which of the two has the store is settled by opening it.
+                Ok(()) | Err(IndexError::Exists { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
-        let store = Self { db: Handle::Writing(open_database(&path, cache_bytes)?), path, dim: options.dim };
+        let db = Handle::Writing(open_database(&path, cache_bytes)?);
+        let store = Self::new(db, path, options.dim, cache_bytes);
         store.check_format(options)?;
         Ok(store)
+    }
+
+    fn new(db: Handle, path: PathBuf, dim: usize, cache_bytes: usize) -> Self {
+        Self { db: RwLock::new(db), path, dim, cache_bytes, failure: Mutex::new(None) }
     }
 
     /// Makes an empty store. It appears under its name only when it is complete, so that a file which says nothing, an empty one
     /// say, is never a new store: it is one that has lost what it had.
     fn create(folder: &Path, options: &OpenOptions) -> Result<(), IndexError> {
         let (graph, target) = (folder.join(graph::FILE), folder.join(FILE));
-        if graph.try_exists().map_err(io_error(&graph))? {
+        let exists = |path: &Path| path.try_exists().map_err(io_error(path));
+        // In this order: another process may be making the store now, and its graph comes after it.
+        if exists(&graph)? && !exists(&target)? {
             let detail = format!("the file is gone; {} shows that there was one", graph::FILE);
             return Err(IndexError::Damaged { path: target, detail });
         }
-        fs::create_dir_all(folder).map_err(io_error(folder))?;
-        let partial = fresh_partial(folder)?;
-        let db = Handle::Writing(create_database(&partial)?);
-        Self { db, path: partial.clone(), dim: options.dim }.write_stamp(options)?;
-        fs::rename(&partial, &target).map_err(io_error(&target))?;
-        sync_folder(folder)
+        let partial = partial::begin(folder)?;
+        drop(Self::make(&partial, options)?);
+        partial::publish(partial, folder)
+    }
+
+    /// A new store in this file, which is empty or not there.
+    fn make(file: &Path, options: &OpenOptions) -> Result<Self, IndexError> {
+        let db = Handle::Writing(create_database(file)?);
+        let store = Self::new(db, file.to_owned(), options.dim, CACHE_BYTES);
+        store.write_stamp(options)?;
+        Ok(store)
     }
 
     /// Opens the store in a folder for reading only, whatever model made its vectors. Another process may be writing.
@@ -104,7 +127,7 @@ impl Store {
         if !path.try_exists().map_err(io_error(&path))? {
             return Err(IndexError::NotFound { path: folder.to_owned() });
         }
-        let mut store = Self { db: Handle::Reading(open_for_reading(&path)?), path, dim: 0 };
+        let mut store = Self::new(Handle::Reading(open_for_reading(&path)?), path, 0, CACHE_BYTES);
         let facts = guarded(&store.path, || store.facts())?;
         let facts = facts.ok_or_else(|| store.says_nothing())?;
         if facts.format != format::FORMAT {
@@ -150,10 +173,6 @@ impl Store {
     fn damaged(&self, detail: impl Into<String>) -> IndexError {
         IndexError::Damaged { path: self.path.clone(), detail: detail.into() }
     }
-
-    fn failed(&self, error: impl Into<redb::Error>) -> IndexError {
-        storage_error(&self.path)(error)
-    }
 }
 
 /// Opens the file of a store and checks all its checksums.
@@ -179,15 +198,6 @@ fn refuse_empty(path: &Path) -> Result<(), IndexError> {
         return Ok(());
     }
     Err(IndexError::Damaged { path: path.to_owned(), detail: "the file is empty".into() })
-}
-
-/// The path of a store in the making; what an interrupted attempt has left there is gone.
-fn fresh_partial(folder: &Path) -> Result<PathBuf, IndexError> {
-    let partial = folder.join(PARTIAL);
-    match fs::remove_file(&partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&partial)(error)),
-        _ => Ok(partial),
-    }
 }
 
 fn open_for_reading(path: &Path) -> Result<ReadOnlyDatabase, IndexError> {

@@ -22,30 +22,50 @@ pub(crate) struct Record {
 
 impl Store {
     pub(super) fn begin_read(&self) -> Result<ReadTransaction, IndexError> {
-        let view = match &self.db {
+        let view = match &*self.db.read() {
             Handle::Writing(db) => db.begin_read(),
             Handle::Reading(db) => db.begin_read(),
+            Handle::Closed => return Err(self.check().err().unwrap_or(IndexError::Closed)),
         };
         view.map_err(|error| self.failed(error))
     }
 
     /// The item with this id.
     pub(crate) fn get(&self, id: &str) -> Result<Option<Item>, IndexError> {
-        let read = self.begin_read()?;
-        let row = self.run(|| Ok(read.open_table(IDS)?.get(id)?.map(|row| row.value())))?;
-        row.map(|row| self.item(&read, row)).transpose()
+        Ok(self.find(id)?.map(|(_, item)| item))
     }
 
-    /// The row of an item.
-    pub(crate) fn row_of(&self, id: &str) -> Result<Option<u64>, IndexError> {
+    /// The item with this id and its row, of one moment.
+    pub(crate) fn find(&self, id: &str) -> Result<Option<(u64, Item)>, IndexError> {
         let read = self.begin_read()?;
-        self.run(|| Ok(read.open_table(IDS)?.get(id)?.map(|row| row.value())))
+        let row = self.run(|| Ok(read.open_table(IDS)?.get(id)?.map(|row| row.value())))?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some((row, self.item(&read, row)?)))
+    }
+
+    /// Whether there is an item with this id.
+    pub(super) fn contains(&self, id: &str) -> Result<bool, IndexError> {
+        let read = self.begin_read()?;
+        self.run(|| Ok(read.open_table(IDS)?.get(id)?.is_some()))
     }
 
     /// Number of rows.
     pub(crate) fn len(&self) -> Result<usize, IndexError> {
         let read = self.begin_read()?;
         self.run(|| Ok(read.open_table(ITEMS)?.len()? as usize))
+    }
+
+    /// How many entries each table says that it has. Nobody but who counts them knows whether that is so: a file that is opened for
+    /// reading is not checked as a whole.
+    pub(super) fn lengths(&self, read: &ReadTransaction) -> Result<[(&'static str, u64); 4], IndexError> {
+        self.run(|| {
+            Ok([
+                ("ids", read.open_table(IDS)?.len()?),
+                ("items", read.open_table(ITEMS)?.len()?),
+                ("vectors", read.open_table(VECTORS)?.len()?),
+                ("checksums", read.open_table(SUMS)?.len()?),
+            ])
+        })
     }
 
     /// The number that the next row gets.

@@ -48,7 +48,16 @@ impl StoreReader {
         guarded(self.store.path(), || self.store.page(after, limit))
     }
 
-    /// Reads every item, checks it against its checksum, and checks that ids and items belong to each other.
+    /// Whether there is an item with this id.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub fn contains(&self, id: &str) -> Result<bool, IndexError> {
+        guarded(self.store.path(), || self.store.contains(id))
+    }
+
+    /// Reads every item, checks it against its checksum, and checks that ids and items belong to each other and that there are as
+    /// many of everything as the store says.
     ///
     /// # Errors
     /// The storage failed. What is wrong with single items is in the report.
@@ -59,7 +68,8 @@ impl StoreReader {
     /// Writes a consistent copy into a new folder. Returns the number of items in it.
     ///
     /// # Errors
-    /// [`IndexError::Exists`] if there is a store in the folder already; otherwise the storage failed.
+    /// [`IndexError::Exists`] if there is a store in the folder already, [`IndexError::Damaged`] if this one has not all that it
+    /// says it has; otherwise the storage failed. Then nothing is left of the copy.
     pub fn backup(&self, folder: impl AsRef<Path>) -> Result<usize, IndexError> {
         guarded(self.store.path(), || self.store.backup(folder.as_ref()))
     }

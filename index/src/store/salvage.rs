@@ -9,13 +9,12 @@ use redb::{ReadOnlyDatabase, ReadableDatabase};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FILE, Handle, ITEMS, Store, StoreFacts, VECTORS, guarded, io_error, open_for_reading, storage_error,
+    CACHE_BYTES, FILE, Handle, ITEMS, Store, StoreFacts, VECTORS, guarded, io_error, open_for_reading,
+    partial, storage_error,
     sums::{SUMS, row_sum},
 };
 use crate::{IndexError, Item, OpenOptions, store::Write};
 
-/// Name of the copy that is read: the damaged file itself is never written to.
-const COPY: &str = "damaged.redb";
 /// Items written at a time.
 const BATCH: usize = 4096;
 /// A file that was cut off is given back its length by doubling it so many times at most.
@@ -33,7 +32,7 @@ pub struct SalvageReport {
 }
 
 impl Store {
-    /// Copies what is whole in the store of `damaged` into a new store in `target`.
+    /// Copies what is whole in the store of `damaged` into a new store in `target`, which gets its name when that is done.
     pub(crate) fn salvage(damaged: &Path, target: &Path) -> Result<SalvageReport, IndexError> {
         let (from, to) = (damaged.join(FILE), target.join(FILE));
         if !from.try_exists().map_err(io_error(&from))? {
@@ -42,13 +41,13 @@ impl Store {
         if to.try_exists().map_err(io_error(&to))? {
             return Err(IndexError::Exists { path: to });
         }
-        fs::create_dir_all(target).map_err(io_error(target))?;
-        let copy = target.join(COPY);
+        // What is read is a copy: the damaged file itself is never written to.
+        let copy = partial::begin(target)?;
         fs::copy(&from, &copy).map_err(io_error(&copy))?;
-        let report = salvage_copy(&from, &copy, target);
-        // The copy has served its purpose, whatever came of it; what matters is the report.
-        let _ = fs::remove_file(&copy);
-        report
+        let saved = partial::begin(target)?;
+        let report = salvage_copy(&from, &copy, &saved)?;
+        partial::publish(saved, target)?;
+        Ok(report)
     }
 }
 
@@ -58,11 +57,11 @@ fn salvage_copy(from: &Path, copy: &Path, target: &Path) -> Result<SalvageReport
         detail: format!("nothing could be recovered: {error}"),
     })?;
     let facts = source.facts.clone();
-    let options = OpenOptions { create: true, ..OpenOptions::new(facts.dim, facts.model_fingerprint) };
-    let store = Store::open(target, &options)?;
-    let mut report = SalvageReport { recovered: 0, broken: 0, expected: source.expected };
+    let store = Store::make(target, &OpenOptions::new(facts.dim, facts.model_fingerprint))?;
+    let (end, broken) = source.end();
+    let mut report = SalvageReport { recovered: 0, broken, expected: source.expected };
     let mut items = Vec::new();
-    for row in 0..source.next_row {
+    for row in 0..end {
         match source.row(row) {
             Row::Whole(item) => items.push(item),
             Row::Broken => report.broken += 1,
@@ -115,33 +114,66 @@ impl<'a> Source<'a> {
 
     fn open(path: &'a Path) -> Result<Self, IndexError> {
         let db = Handle::Reading(open_for_reading(path)?);
-        let store = Store { db, path: path.to_owned(), dim: 0 };
+        let store = Store::new(db, path.to_owned(), 0, CACHE_BYTES);
         let facts = guarded(path, || store.facts())?;
         let facts = facts.ok_or_else(|| store.says_nothing())?;
         let next_row = guarded(path, || store.counter())?;
         let expected = guarded(path, || store.len()).ok();
-        let Handle::Reading(db) = store.db else { return Err(IndexError::Closed) };
+        let Handle::Reading(db) = store.db.into_inner() else { return Err(IndexError::Closed) };
         Ok(Self { path, db: Some(db), facts, next_row, expected })
+    }
+
+    /// One past the last row that is whole, and how many there are beyond it that are not. The counter of rows may be damaged as
+    /// anything else may, and then counts to nearly for ever or not far enough; the checksum of a row covers its number.
+    fn end(&mut self) -> (u64, usize) {
+        let (mut below, mut broken) = (u64::MAX, 0);
+        loop {
+            match self.read(|db| last_row(db, below)) {
+                Ok(Some(row)) if row < below => {
+                    if matches!(self.row(row), Row::Whole(_)) {
+                        return (row + 1, broken);
+                    }
+                    (below, broken) = (row, broken + 1);
+                }
+                Ok(None) => return (0, broken),
+                // The end of the rows cannot be read: the counter is all there is.
+                Ok(Some(_)) | Err(_) => return (self.next_row.min(below), broken),
+            }
+        }
     }
 
     /// A row, if its parts are there and its checksum holds. In format 1, which has no checksums, if it can be decoded.
     fn row(&mut self, row: u64) -> Row {
-        let Some(db) = &self.db else { return Row::Broken };
-        let dim = self.facts.dim;
-        let has_sums = self.facts.format >= 2;
+        let (dim, has_sums) = (self.facts.dim, self.facts.format >= 2);
+        self.read(|db| read_row(db, row, dim, has_sums)).unwrap_or(Row::Broken)
+    }
+
+    /// Reads something. If the storage engine panics on it, the next reading gets a fresh handle: the locks of the one that panicked
+    /// may be held for ever.
+    fn read<T>(
+        &mut self,
+        read: impl FnOnce(&ReadOnlyDatabase) -> Result<T, redb::Error>,
+    ) -> Result<T, IndexError> {
+        let Some(db) = &self.db else { return Err(IndexError::Closed) };
         let mut panicked = true;
-        let read = guarded(self.path, || {
-            let found = read_row(db, row, dim, has_sums).map_err(storage_error(self.path));
+        let found = guarded(self.path, || {
+            let found = read(db).map_err(storage_error(self.path));
             panicked = false;
             found
         });
         if panicked {
-            // Its locks may be held for ever: a fresh handle for the next row.
             self.db = None;
             self.db = open_for_reading(self.path).ok();
         }
-        read.unwrap_or(Row::Broken)
+        found
     }
+}
+
+/// The last row below this one of which there is an item, whole or not.
+fn last_row(db: &ReadOnlyDatabase, below: u64) -> Result<Option<u64>, redb::Error> {
+    let read = db.begin_read()?;
+    let last = read.open_table(ITEMS)?.range(..below)?.next_back().transpose()?;
+    Ok(last.map(|(row, _)| row.value()))
 }
 
 fn read_row(db: &ReadOnlyDatabase, row: u64, dim: usize, has_sums: bool) -> Result<Row, redb::Error> {

@@ -1,9 +1,9 @@
 //! Looking at everything in a store.
 
-use redb::{ReadableTable, ReadableTableMetadata};
+use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, Value};
 use serde::{Deserialize, Serialize};
 
-use super::{IDS, ITEMS, Store, guarded};
+use super::{IDS, ITEMS, Store, VECTORS, guarded, sums::SUMS};
 use crate::IndexError;
 
 /// Problems that a report names one by one; more are only counted.
@@ -30,7 +30,7 @@ impl VerifyReport {
 }
 
 impl Store {
-    /// Reads every row with its checksum, and checks that ids and rows belong to each other.
+    /// Reads every row with its checksum, and checks that ids and rows belong to each other and that nothing is without a row.
     pub(crate) fn verify(&self) -> Result<VerifyReport, IndexError> {
         guarded(&self.path, || {
             let read = self.begin_read()?;
@@ -52,11 +52,36 @@ impl Store {
                     Err(other) => return Err(other),
                 }
             }
-            let names = self.run(|| Ok(ids.len()?))? as usize;
-            if names != report.rows {
-                report.problem(format!("there are {names} ids for {} rows", report.rows));
-            }
+            self.check_lengths(&read, &mut report)?;
             Ok(report)
         })
     }
+
+    /// Counts what is in each table: as much as there are rows, and as the table says itself.
+    fn check_lengths(&self, read: &ReadTransaction, report: &mut VerifyReport) -> Result<(), IndexError> {
+        let rows = report.rows as u64;
+        let met = self.run(|| {
+            let (ids, vectors) = (entries(&read.open_table(IDS)?)?, entries(&read.open_table(VECTORS)?)?);
+            Ok([ids, rows, vectors, entries(&read.open_table(SUMS)?)?])
+        })?;
+        for ((name, said), met) in self.lengths(read)?.into_iter().zip(met) {
+            if met != rows {
+                report.problem(format!("there are {met} {name} for {rows} rows"));
+            }
+            if said != met {
+                report.problem(format!("there are {met} {name}, and the store says {said}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Entries that are met in a table.
+fn entries<K: Key + 'static, V: Value + 'static>(table: &ReadOnlyTable<K, V>) -> Result<u64, redb::Error> {
+    let mut met = 0;
+    for entry in table.iter()? {
+        entry?;
+        met += 1;
+    }
+    Ok(met)
 }

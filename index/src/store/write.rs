@@ -14,7 +14,7 @@ use crate::{IndexError, Item, Patch};
 pub(crate) enum Write {
     /// Add items, replacing those with the same ids.
     Upsert(Vec<Item>),
-    /// Change the metadata of items.
+    /// Change the metadata of items; each patch is a part of its own.
     Patch(Vec<Patch>),
     /// Remove the items with these ids.
     Delete(Vec<String>),
@@ -34,6 +34,16 @@ pub(crate) enum Change<'a> {
     Removed { row: u64 },
 }
 
+/// What became of a part of a request: its changes, or why it was refused and has changed nothing.
+pub(crate) type Part<'a> = Result<Vec<Change<'a>>, IndexError>;
+
+/// An item as a patch finds it.
+struct Known {
+    row: u64,
+    product_id: String,
+    metadata: Map<String, Value>,
+}
+
 struct Tables<'t> {
     ids: Table<'t, &'static str, u64>,
     items: Table<'t, u64, (&'static str, &'static str, &'static [u8])>,
@@ -43,17 +53,18 @@ struct Tables<'t> {
 }
 
 impl Store {
-    /// Carries out all requests in one transaction. When this returns they are durable, all of them or (on an error) none.
-    /// Returns the changes of each request.
-    pub(crate) fn write<'a>(&self, requests: &'a [Write]) -> Result<Vec<Vec<Change<'a>>>, IndexError> {
-        let Handle::Writing(db) = &self.db else { return Err(IndexError::Closed) };
+    /// Carries out all requests in one transaction. When this returns they are durable, all of them or (on an error) none; a part that
+    /// was refused is no error. Returns what became of the parts of each request.
+    pub(crate) fn write<'a>(&self, requests: &'a [Write]) -> Result<Vec<Vec<Part<'a>>>, IndexError> {
+        let handle = self.db.read();
+        let Handle::Writing(db) = &*handle else { return Err(IndexError::Closed) };
         transact(db, requests).map_err(|error| self.failed(error))
     }
 }
 
-fn transact<'a>(db: &Database, requests: &'a [Write]) -> Result<Vec<Vec<Change<'a>>>, redb::Error> {
+fn transact<'a>(db: &Database, requests: &'a [Write]) -> Result<Vec<Vec<Part<'a>>>, redb::Error> {
     let transaction = db.begin_write()?;
-    let mut changes = Vec::with_capacity(requests.len());
+    let mut parts = Vec::with_capacity(requests.len());
     {
         let mut counters = transaction.open_table(COUNTERS)?;
         let next_row = counters.get(NEXT_ROW)?.map_or(0, |row| row.value());
@@ -65,16 +76,16 @@ fn transact<'a>(db: &Database, requests: &'a [Write]) -> Result<Vec<Vec<Change<'
             next_row,
         };
         for request in requests {
-            changes.push(tables.carry_out(request)?);
+            parts.push(tables.carry_out(request)?);
         }
         counters.insert(NEXT_ROW, tables.next_row)?;
     }
     transaction.commit()?;
-    Ok(changes)
+    Ok(parts)
 }
 
 impl Tables<'_> {
-    fn carry_out<'a>(&mut self, request: &'a Write) -> Result<Vec<Change<'a>>, redb::Error> {
+    fn carry_out<'a>(&mut self, request: &'a Write) -> Result<Vec<Part<'a>>, redb::Error> {
         let mut changes = Vec::new();
         match request {
             Write::Upsert(items) => {
@@ -84,11 +95,7 @@ impl Tables<'_> {
                     changes.push(self.add(item, &mut bytes)?);
                 }
             }
-            Write::Patch(patches) => {
-                for patch in patches {
-                    changes.extend(self.patch(patch)?);
-                }
-            }
+            Write::Patch(patches) => return patches.iter().map(|patch| self.patch(patch)).collect(),
             Write::Delete(ids) => {
                 for id in ids {
                     changes.extend(self.remove(id)?);
@@ -96,7 +103,7 @@ impl Tables<'_> {
             }
             Write::DeleteProducts(_) | Write::Barrier => {}
         }
-        Ok(changes)
+        Ok(vec![Ok(changes)])
     }
 
     fn add<'a>(&mut self, item: &'a Item, bytes: &mut Vec<u8>) -> Result<Change<'a>, redb::Error> {
@@ -112,26 +119,47 @@ impl Tables<'_> {
         Ok(Change::Added { row, item })
     }
 
-    fn patch<'a>(&mut self, patch: &Patch) -> Result<Option<Change<'a>>, redb::Error> {
-        let Some(row) = self.ids.get(patch.id.as_str())?.map(|row| row.value()) else { return Ok(None) };
-        let incomplete = || redb::Error::Corrupted(format!("row {row} is incomplete"));
-        let (product_id, old) = {
-            let item = self.items.get(row)?.ok_or_else(incomplete)?;
-            let (_, product_id, metadata) = item.value();
-            let old: Map<String, Value> = serde_json::from_slice(metadata)
-                .map_err(|error| redb::Error::Corrupted(format!("metadata of row {row}: {error}")))?;
-            (product_id.to_owned(), old)
-        };
-        let mut new = old.clone();
-        patch.apply(&mut new);
+    /// Merges a patch into all of its items before any of them is written, so that one that cannot take it leaves the others as they are.
+    fn patch<'a>(&mut self, patch: &Patch) -> Result<Part<'a>, redb::Error> {
+        let mut merged = Vec::new();
+        for id in &patch.ids {
+            let Some(known) = self.known(id)? else { continue };
+            match patch.merged(id, &known.metadata) {
+                Ok(new) => merged.push((id, known, new)),
+                Err(refused) => return Ok(Err(refused)),
+            }
+        }
+        let mut changes = Vec::with_capacity(merged.len());
+        for (id, known, new) in merged {
+            changes.push(self.replace_metadata(id, known, new)?);
+        }
+        Ok(Ok(changes))
+    }
+
+    fn known(&self, id: &str) -> Result<Option<Known>, redb::Error> {
+        let Some(row) = self.ids.get(id)?.map(|row| row.value()) else { return Ok(None) };
+        let item = self.items.get(row)?.ok_or_else(|| incomplete(row))?;
+        let (_, product_id, json) = item.value();
+        let metadata: Map<String, Value> = serde_json::from_slice(json)
+            .map_err(|error| redb::Error::Corrupted(format!("metadata of row {row}: {error}")))?;
+        Ok(Some(Known { row, product_id: product_id.to_owned(), metadata }))
+    }
+
+    fn replace_metadata<'a>(
+        &mut self,
+        id: &str,
+        known: Known,
+        new: Map<String, Value>,
+    ) -> Result<Change<'a>, redb::Error> {
+        let Known { row, product_id, metadata: old } = known;
         let metadata = json(&new)?;
         let sum = {
-            let vector = self.vectors.get(row)?.ok_or_else(incomplete)?;
-            row_sum(row, &patch.id, &product_id, &metadata, vector.value())
+            let vector = self.vectors.get(row)?.ok_or_else(|| incomplete(row))?;
+            row_sum(row, id, &product_id, &metadata, vector.value())
         };
-        self.items.insert(row, (patch.id.as_str(), product_id.as_str(), metadata.as_slice()))?;
+        self.items.insert(row, (id, product_id.as_str(), metadata.as_slice()))?;
         self.sums.insert(row, sum)?;
-        Ok(Some(Change::Patched { row, old, new }))
+        Ok(Change::Patched { row, old, new })
     }
 
     fn remove<'a>(&mut self, id: &str) -> Result<Option<Change<'a>>, redb::Error> {
@@ -141,6 +169,10 @@ impl Tables<'_> {
         self.sums.remove(row)?;
         Ok(Some(Change::Removed { row }))
     }
+}
+
+fn incomplete(row: u64) -> redb::Error {
+    redb::Error::Corrupted(format!("row {row} is incomplete"))
 }
 
 fn json(metadata: &Map<String, Value>) -> Result<Vec<u8>, redb::Error> {

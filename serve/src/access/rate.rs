@@ -1,6 +1,10 @@
 //! How often each caller may ask: a bucket per key, or per address where no keys are needed.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 use governor::{
     Quota, RateLimiter,
@@ -12,6 +16,8 @@ use super::KeyName;
 
 /// More callers than this are forgotten as soon as their bucket is full again.
 const CALLERS_KEPT: usize = 10_000;
+/// They are looked for at most so often.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A steady rate and how much may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +32,19 @@ pub struct Rate {
 pub struct RateLimits {
     buckets: RateLimiter<KeyName, DefaultKeyedStateStore<KeyName>, DefaultClock>,
     clock: DefaultClock,
+    /// When callers were last forgotten.
+    swept: Mutex<Instant>,
 }
 
 impl RateLimits {
     /// The same rate for every caller.
     pub fn new(rate: Rate) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
-        Self { buckets: RateLimiter::keyed(quota), clock: DefaultClock::default() }
+        Self {
+            buckets: RateLimiter::keyed(quota),
+            clock: DefaultClock::default(),
+            swept: Mutex::new(Instant::now()),
+        }
     }
 
     /// Takes one request out of the caller's bucket.
@@ -42,9 +54,18 @@ impl RateLimits {
     pub fn take(&self, caller: &KeyName) -> Result<(), Duration> {
         let taken = self.buckets.check_key(caller);
         if self.buckets.len() > CALLERS_KEPT {
-            self.buckets.retain_recent();
+            self.sweep();
         }
         taken.map(|_| ()).map_err(|refused| refused.wait_time_from(self.clock.now()))
+    }
+
+    /// Forgets callers whose bucket is full. Looking through all of them takes a while, so not with every request.
+    fn sweep(&self) {
+        let Ok(mut swept) = self.swept.try_lock() else { return };
+        if swept.elapsed() >= SWEEP_INTERVAL {
+            self.buckets.retain_recent();
+            *swept = Instant::now();
+        }
     }
 }
 

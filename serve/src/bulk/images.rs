@@ -1,6 +1,7 @@
 //! Lists of images: which files there are, and which product each shows.
 
 use std::{
+    collections::HashMap,
     fmt::Display,
     io,
     path::{Component, Path, PathBuf},
@@ -85,17 +86,22 @@ impl From<SopList> for ImageList {
 impl ImageList {
     /// Reads a list. By its extension: .jsonl has an object a line, .csv a header and a row a line, each with `path` and
     /// `product_id`, perhaps `id`, and anything else as metadata; any other is in the layout of Stanford Online Products.
-    /// Paths start from `root`, or from the list's own folder.
+    /// Paths start from `root`, or from the list's own folder. No two entries may have the same id.
     ///
     /// # Errors
     /// [`ListError`] names the file and the line.
     pub fn read(path: &Path, root: Option<&Path>) -> Result<Self, ListError> {
         let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-        let entries = match extension.as_deref() {
-            Some("jsonl" | "ndjson") => read_jsonl(path)?,
-            Some("csv") => read_csv(path)?,
-            _ => return Ok(SopList::read(path, root)?.into()),
+        let list = match extension.as_deref() {
+            Some("jsonl" | "ndjson") => Self::of(read_jsonl(path)?, path, root)?,
+            Some("csv") => Self::of(read_csv(path)?, path, root)?,
+            _ => SopList::read(path, root)?.into(),
         };
+        refuse_duplicates(&list.entries, path)?;
+        Ok(list)
+    }
+
+    fn of(entries: Vec<ImageEntry>, path: &Path, root: Option<&Path>) -> Result<Self, ListError> {
         if entries.is_empty() {
             return Err(ListError::Empty { path: path.to_path_buf() });
         }
@@ -104,26 +110,14 @@ impl ImageList {
     }
 
     /// The images of a folder and the folders in it, in the order of their paths. The first folder on the way to a file is its
-    /// product; a file that lies in the folder itself is a product of its own.
+    /// product; a file that lies in the folder itself is a product of its own. Links are followed, but not back to a folder on the
+    /// way to them.
     ///
     /// # Errors
     /// [`ListError`] if a folder cannot be read or there are no images.
     pub fn folder(folder: &Path) -> Result<Self, ListError> {
-        let failed = |path: &Path, source| ListError::Io { path: path.to_path_buf(), source };
-        let (mut open, mut paths) = (vec![PathBuf::new()], Vec::new());
-        while let Some(inner) = open.pop() {
-            let place = folder.join(&inner);
-            for entry in std::fs::read_dir(&place).map_err(|error| failed(&place, error))? {
-                let entry = entry.map_err(|error| failed(&place, error))?;
-                let path = inner.join(entry.file_name());
-                let extension = path.extension().map(|ext| ext.to_string_lossy().to_lowercase());
-                if folder.join(&path).is_dir() {
-                    open.push(path);
-                } else if extension.is_some_and(|ext| EXTENSIONS.contains(&ext.as_str())) {
-                    paths.push(path);
-                }
-            }
-        }
+        let mut paths = Vec::new();
+        walk(folder, Path::new(""), &mut Vec::new(), &mut paths)?;
         if paths.is_empty() {
             return Err(ListError::Empty { path: folder.to_path_buf() });
         }
@@ -144,6 +138,45 @@ impl ImageList {
         };
         Ok(Self { root: folder.to_path_buf(), entries: paths.into_iter().enumerate().map(entry).collect() })
     }
+}
+
+/// Collects the images in `root/inner` and in the folders in it. `above` has the folders on the way there, all links resolved.
+fn walk(
+    root: &Path,
+    inner: &Path,
+    above: &mut Vec<PathBuf>,
+    images: &mut Vec<PathBuf>,
+) -> Result<(), ListError> {
+    let place = root.join(inner);
+    let failed = |source: io::Error| ListError::Io { path: place.clone(), source };
+    let real = std::fs::canonicalize(&place).map_err(failed)?;
+    if above.contains(&real) {
+        // A link back to where it lies, in which there is a link back …
+        return Ok(());
+    }
+    above.push(real);
+    for entry in std::fs::read_dir(&place).map_err(failed)? {
+        let path = inner.join(entry.map_err(failed)?.file_name());
+        let extension = path.extension().map(|ext| ext.to_string_lossy().to_lowercase());
+        if root.join(&path).is_dir() {
+            walk(root, &path, above, images)?;
+        } else if extension.is_some_and(|ext| EXTENSIONS.contains(&ext.as_str())) {
+            images.push(path);
+        }
+    }
+    above.pop();
+    Ok(())
+}
+
+/// Entries of one id are embedded in no particular order: which of them stays would be left to chance, and another each time.
+fn refuse_duplicates(entries: &[ImageEntry], path: &Path) -> Result<(), ListError> {
+    let mut lines = HashMap::new();
+    for entry in entries {
+        if let Some(first) = lines.insert(entry.id.as_str(), entry.line) {
+            return Err(at(path, entry.line, format!("item {:?} is that of line {first} again", entry.id)));
+        }
+    }
+    Ok(())
 }
 
 fn read_jsonl(path: &Path) -> Result<Vec<ImageEntry>, ListError> {
@@ -270,6 +303,24 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_comes_twice_is_refused_with_its_line() {
+        let named = |name: &str, text: &str| read(name, text).expect_err("refused").to_string();
+        let told = named(
+            "a.jsonl",
+            "{\"path\":\"a.jpg\",\"product_id\":\"p\"}\n\n{\"path\":\"b.jpg\",\"product_id\":\"q\",\"id\":\"a.jpg\"}\n",
+        );
+        assert!(told.contains("a.jsonl:3: item \"a.jpg\" is that of line 1 again"), "{told}");
+        let told = named("a.csv", "path,product_id,id\na.jpg,1,x\nb.jpg,1,y\nc.jpg,2,x\n");
+        assert!(told.contains("a.csv:4: item \"x\" is that of line 2 again"), "{told}");
+        let head = "image_id class_id super_class_id path\n";
+        let told = named("a.txt", &format!("{head}1 1 1 a.jpg\n2 1 1 b.jpg\n3 2 1 a.jpg\n"));
+        assert!(told.contains("a.txt:4: item \"a.jpg\" is that of line 2 again"), "{told}");
+        // One picture may be two items, as long as these have ids of their own.
+        let twice = read("a.csv", "path,product_id,id\na.jpg,1,x\na.jpg,2,y\n").expect("reads");
+        assert_eq!(twice.entries.len(), 2);
+    }
+
+    #[test]
     fn in_a_folder_the_first_folder_is_the_product() {
         let folder = tempfile::tempdir().expect("a folder");
         for path in ["chair/front.jpg", "chair/more/back.PNG", "lamp.webp", "notes.txt"] {
@@ -283,5 +334,24 @@ mod tests {
             found,
             [("chair/front.jpg", "chair"), ("chair/more/back.PNG", "chair"), ("lamp.webp", "lamp")]
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_that_lead_around_are_followed_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |path: &str| folder.path().join(path);
+        for path in ["chair/front.jpg", "lamp/top.jpg"] {
+            std::fs::create_dir(at(path).parent().expect("a folder")).expect("makes");
+            std::fs::write(at(path), "").expect("writes");
+        }
+        for (link, to) in
+            [("chair/all", ""), ("chair/itself", "chair"), ("chair/b", "lamp"), ("lamp/a", "chair")]
+        {
+            std::os::unix::fs::symlink(at(to), at(link)).expect("links");
+        }
+        let list = ImageList::folder(folder.path()).expect("reads, and ends");
+        let found: Vec<_> = list.entries.iter().map(|entry| entry.id.as_str()).collect();
+        assert_eq!(found, ["chair/b/top.jpg", "chair/front.jpg", "lamp/a/front.jpg", "lamp/top.jpg"]);
     }
 }

@@ -22,10 +22,10 @@ const PAGE_ITEMS: usize = 64;
 pub struct DuplicatesSpec {
     /// Least probability that two items show the same product; needs a calibrated model.
     #[schema(minimum = 0.0, maximum = 1.0)]
-    pub min_probability: Option<f32>,
+    pub min_probability: Option<f64>,
     /// Least cosine similarity.
     #[schema(minimum = -1.0, maximum = 1.0)]
-    pub threshold: Option<f32>,
+    pub threshold: Option<f64>,
     /// Only clusters with items of two products or more: the same thing under two names.
     #[serde(default)]
     pub across_products: bool,
@@ -83,8 +83,9 @@ pub fn find(
         let requests: Vec<SearchRequest> = page.iter().map(|item| request(&item.vector)).collect();
         let count = page.len();
         for (item, hits) in page.into_iter().zip(index.search_many(&requests)?) {
-            let one = graph.node(&item.id, || member(&item.id, &item.product_id, &item.metadata));
+            // An item that is near to none takes no memory.
             for hit in hits.into_iter().filter(|hit| hit.item_id != item.id) {
+                let one = graph.node(&item.id, || member(&item.id, &item.product_id, &item.metadata));
                 let other = graph.node(&hit.item_id, || member(&hit.item_id, &hit.product_id, &hit.metadata));
                 graph.join(one, other, hit.score);
             }
@@ -106,13 +107,15 @@ fn member(item_id: &str, product_id: &str, metadata: &Map<String, Value>) -> Mem
     }
 }
 
-/// Items and which of them are joined: a union-find forest.
+/// Items that are near to another one, and which of them are joined: a union-find forest.
 #[derive(Default)]
 struct Graph {
     numbers: BTreeMap<String, usize>,
     members: Vec<Member>,
     parents: Vec<usize>,
-    pairs: Vec<(usize, f32)>,
+    /// Of each root, least and greatest similarity of the pairs that it was joined by. The pairs themselves would be many times as many as
+    /// the items.
+    similarities: Vec<[f32; 2]>,
 }
 
 impl Graph {
@@ -124,13 +127,17 @@ impl Graph {
         self.numbers.insert(id.to_owned(), number);
         self.members.push(member());
         self.parents.push(number);
+        self.similarities.push([f32::INFINITY, f32::NEG_INFINITY]);
         number
     }
 
     fn join(&mut self, one: usize, other: usize, score: f32) {
         let (a, b) = (self.root(one), self.root(other));
-        self.parents[a.max(b)] = a.min(b);
-        self.pairs.push((one, score));
+        let (root, child) = (a.min(b), a.max(b));
+        let [least, most] = self.similarities[child];
+        self.parents[child] = root;
+        let similarity = &mut self.similarities[root];
+        *similarity = [similarity[0].min(least).min(score), similarity[1].max(most).max(score)];
     }
 
     fn root(&mut self, node: usize) -> usize {
@@ -143,26 +150,21 @@ impl Graph {
     }
 
     fn clusters(mut self, across_products: bool) -> Vec<Cluster> {
+        let mut members: Vec<Option<Member>> =
+            std::mem::take(&mut self.members).into_iter().map(Some).collect();
         let mut clusters: BTreeMap<usize, Cluster> = BTreeMap::new();
-        let numbers: Vec<usize> = self.numbers.values().copied().collect();
+        let numbers: Vec<usize> = std::mem::take(&mut self.numbers).into_values().collect();
         for number in numbers {
             let root = self.root(number);
+            let similarity = self.similarities[root];
             let cluster = clusters.entry(root).or_insert_with(|| Cluster {
-                similarity: [f32::INFINITY, f32::NEG_INFINITY],
+                similarity,
                 products: 0,
                 items: Vec::new(),
             });
-            cluster.items.push(self.members[number].clone());
+            cluster.items.extend(members[number].take());
         }
-        for (node, score) in std::mem::take(&mut self.pairs) {
-            let root = self.root(node);
-            if let Some(Cluster { similarity: [least, most], .. }) = clusters.get_mut(&root) {
-                *least = least.min(score);
-                *most = most.max(score);
-            }
-        }
-        let mut clusters: Vec<Cluster> =
-            clusters.into_values().filter(|cluster| cluster.items.len() > 1).collect();
+        let mut clusters: Vec<Cluster> = clusters.into_values().collect();
         for cluster in &mut clusters {
             let mut products: Vec<&str> = cluster.items.iter().map(|item| item.product_id.as_str()).collect();
             products.sort_unstable();

@@ -15,6 +15,9 @@ const PLAIN: &str = "onnxruntime-1.31.1";
 const CUDA: &str = "onnxruntime-cuda-1.31.1";
 const OPENVINO: &str = "onnxruntime-openvino-1.24.1";
 
+/// The first version that has `session.intra_op.spin_duration_us`.
+const LIMITED_SPINNING: (u32, u32) = (1, 26);
+
 /// The library of this process. ONNX Runtime allows one environment per process, for good.
 static LOADED: Mutex<Option<Library>> = Mutex::new(None);
 
@@ -57,6 +60,12 @@ impl Library {
     /// The library's own version, e.g. `1.31.1`.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// Whether a session can be told for how long its threads stay awake between operators; older libraries ignore the setting.
+    pub(super) fn limits_spinning(&self) -> bool {
+        let mut parts = self.version.split('.').map(|part| part.parse().unwrap_or(0u32));
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= LIMITED_SPINNING
     }
 
     pub(crate) fn environment(&self) -> &Environment {

@@ -50,6 +50,10 @@ pub(super) struct Request<'a> {
 const CLEARLY: f64 = 1.15;
 /// Layouts are measured in turns, so often; the best of each counts.
 const ROUNDS: usize = 2;
+/// So long does a thread of a session wait awake for its share of the next operator: less than it takes to wake one that sleeps,
+/// and long enough for most operators of a convolutional network. Without a limit (ONNX Runtime's own way), threads take the cores
+/// away from decoding, from the other sessions and from whatever else runs on the machine (docs/results/server.md).
+const SPIN_MICROS: &str = "100";
 /// One measurement of a layout ends after this long.
 const MEASURE_TIME_MAX: Duration = Duration::from_millis(200);
 
@@ -156,9 +160,8 @@ impl Request<'_> {
                 let mut builder = Session::builder(self.library.environment())?
                     .with_optimization_level(provider.optimization())?
                     .with_intra_threads(threads)?
-                    // Threads that spin between operators take the cores away from decoding, from the other sessions and
-                    // from whatever else runs on the machine.
-                    .with_intra_op_spinning(false)?;
+                    .with_config_entry("session.intra_op.spin_duration_us", SPIN_MICROS)?
+                    .with_intra_op_spinning(self.library.limits_spinning())?;
                 if let Some(dispatch) = provider.dispatch(threads) {
                     builder = builder.with_execution_providers([dispatch])?;
                 }

@@ -1,7 +1,8 @@
 //! The description of the API: `/openapi.json`, and `/docs` for reading and trying it in a browser.
 
 use axum::{
-    Json, Router,
+    Router,
+    body::Bytes,
     extract::Request,
     http::{HeaderValue, header},
     middleware::{Next, from_fn},
@@ -23,7 +24,10 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(api: OpenApi) -> Router<S
     let config =
         Config::from(ADDRESS).try_it_out_enabled(true).display_request_duration(true).use_base_layout();
     let ui = Router::<S>::from(SwaggerUi::new("/docs").config(config)).layer(from_fn(with_policy));
-    Router::new().route(ADDRESS, get(move || async move { Json(api) })).merge(ui)
+    // Written once: an answer of its own for everybody who asks would be memory for nothing.
+    let text = serde_json::to_vec(&api).map(Bytes::from).expect("a description has only names as keys");
+    let described = move || async move { ([(header::CONTENT_TYPE, "application/json")], text) };
+    Router::new().route(ADDRESS, get(described)).merge(ui)
 }
 
 async fn with_policy(request: Request, next: Next) -> Response {

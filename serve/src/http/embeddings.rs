@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ApiError, AppState, error::shortened, extract::JsonBody, picture};
+use super::{ApiError, AppState, error::shortened, picture};
 
 /// Pictures of one request that are worked on at the same time.
 const CONCURRENCY: usize = 4;
@@ -189,8 +189,7 @@ pub(super) async fn embeddings(
     request: Request,
 ) -> Result<Json<EmbeddingsResponse>, ApiError> {
     let backend = state.backend()?;
-    let _place = state.admission().enter(&request, state.options().bulk_body_bytes_max)?;
-    let JsonBody(body) = JsonBody::<EmbeddingsBody>::read(request, &state).await?;
+    let (body, _place) = state.admission().json::<EmbeddingsBody>(request, &state).await?;
     let (manifest, label) = (&backend.manifest, backend.label());
     if let Some(asked) = body.model.filter(|asked| *asked != manifest.name && *asked != label) {
         return Err(ApiError::Missing { kind: "model", id: shortened(&asked) });

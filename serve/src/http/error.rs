@@ -158,6 +158,14 @@ pub enum ApiError {
         /// The name, shortened.
         host: String,
     },
+    /// Client: a script of another site sent the request, to a server that needs no keys.
+    #[error(
+        "{origin} may not have this changed: its scripts are not this server's, nor listed in access.cors_origins"
+    )]
+    Origin {
+        /// Where the script is from, shortened.
+        origin: String,
+    },
     /// Load: this caller asks more often than it may.
     #[error("{caller} asks too often; the next request is let through in {wait_seconds} s")]
     RateLimited {
@@ -180,6 +188,9 @@ pub enum ApiError {
         /// The limit.
         limit: usize,
     },
+    /// Load: the bodies of the requests that are being worked on take as much memory as they may.
+    #[error("the server holds as much of other requests as it has room for; try again in a moment")]
+    BodiesFull,
     /// Server: the model or the index is still being loaded.
     #[error("the server is still loading its model and index")]
     NotReady,

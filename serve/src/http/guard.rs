@@ -1,10 +1,10 @@
 //! Who may ask: host names, keys and their scopes, and how often.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::{
     extract::{ConnectInfo, MatchedPath, Request, State},
-    http::{Method, header},
+    http::{Method, header, uri::Authority},
     middleware::Next,
     response::Response,
 };
@@ -55,6 +55,7 @@ pub(super) async fn guard(
 ) -> Result<Response, ApiError> {
     if state.options().local_names_only {
         check_host(&request)?;
+        check_origin(&request, &state.options().cors_origins)?;
     }
     // What no route matches is answered 404 to everybody.
     let Some(route) = request.extensions().get::<MatchedPath>() else { return Ok(next.run(request).await) };
@@ -103,9 +104,42 @@ fn key(state: &AppState, request: &Request) -> Result<(KeyName, Scope), ApiError
 /// The client's address, for its rate limit; tests without a socket have none.
 fn address(request: &Request) -> KeyName {
     match request.extensions().get::<ConnectInfo<SocketAddr>>() {
-        Some(ConnectInfo(address)) => address.ip().to_canonical().to_string().into(),
+        Some(ConnectInfo(address)) => caller(address.ip()),
         None => "local".into(),
     }
+}
+
+/// Who is behind an address. The second half of an IPv6 address is its owner's to choose, so it tells nobody apart (RFC 4291, 2.5.4).
+fn caller(address: IpAddr) -> KeyName {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string().into(),
+        IpAddr::V6(address) => {
+            let network = u128::from(address) & !u128::from(u64::MAX);
+            format!("{}/64", Ipv6Addr::from(network)).into()
+        }
+    }
+}
+
+/// Where a request comes from, as authority (`host:port`).
+fn authority(request: &Request) -> Option<&str> {
+    let named = request.uri().authority().map(Authority::as_str);
+    named.or_else(|| request.headers().get(header::HOST).and_then(|value| value.to_str().ok()))
+}
+
+/// A browser lets a page of another site send simple requests, and does not ask before: the page cannot read the answer, and has had
+/// its effect all the same. It says where the page is from, which a program does not.
+fn check_origin(request: &Request, allowed: &[String]) -> Result<(), ApiError> {
+    let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Ok(());
+    }
+    let origin = origin.to_str().unwrap_or_default();
+    let own = origin.split_once("://").map(|(_, authority)| authority);
+    let is_own = own.is_some() && own == authority(request);
+    if is_own || allowed.iter().any(|listed| listed == origin || listed == "*") {
+        return Ok(());
+    }
+    Err(ApiError::Origin { origin: shortened(origin) })
 }
 
 /// A server without keys on this machine is open to every page in a browser on this machine, unless it insists on its own names:
@@ -125,7 +159,7 @@ fn check_host(request: &Request) -> Result<(), ApiError> {
     };
     let is_local = name.eq_ignore_ascii_case("localhost")
         || name.to_ascii_lowercase().ends_with(".localhost")
-        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+        || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
     if is_local { Ok(()) } else { Err(ApiError::Host { host: shortened(host) }) }
 }
 
@@ -145,6 +179,29 @@ mod tests {
         assert_eq!(scope(Method::POST, "/v1/info"), Needs::Scope(Scope::Admin));
         assert_eq!(scope(Method::GET, "/page/app.js"), Needs::Nothing);
         assert_eq!(scope(Method::GET, "/metrics"), Needs::Metrics);
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_caller() {
+        let caller = |address: &str| caller(address.parse().expect("an address")).to_string();
+        assert_eq!(caller("2001:db8:1:2:3:4:5:6"), caller("2001:db8:1:2::9"));
+        assert_ne!(caller("2001:db8:1:2::9"), caller("2001:db8:1:3::9"));
+        assert_eq!(caller("::ffff:192.0.2.1"), "192.0.2.1");
+    }
+
+    #[test]
+    fn another_sites_script_changes_nothing() {
+        let sent = |method: &str, origin: &str| {
+            let request = Request::builder().method(method).uri("/v1/models/rollback");
+            let request = request.header(header::HOST, "localhost:8080").header(header::ORIGIN, origin);
+            let request = request.body(axum::body::Body::empty()).expect("a request");
+            check_origin(&request, &["https://shop.example".to_owned()]).is_ok()
+        };
+        assert!(sent("POST", "http://localhost:8080") && sent("POST", "https://shop.example"));
+        for other in ["http://localhost:3000", "https://evil.example", "null", ""] {
+            assert!(!sent("POST", other), "{other}");
+            assert!(sent("GET", other), "{other} may read if the browser lets it");
+        }
     }
 
     #[test]

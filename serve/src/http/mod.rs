@@ -4,12 +4,14 @@
 //! inference → search → respond. [`app`] is the whole server without a socket; [`serve`] gives it one.
 
 mod admission;
+mod backend;
 mod catalogue;
 mod categories;
 mod connections;
 mod cpu_pool;
 mod docs;
 mod duplicates;
+mod durable;
 mod embeddings;
 mod error;
 mod extract;
@@ -18,9 +20,11 @@ mod guard;
 mod headers;
 mod images;
 mod jobs;
+mod json;
 mod models;
 mod observe;
 mod openapi;
+mod options;
 mod page;
 mod picture;
 mod probes;
@@ -31,14 +35,16 @@ mod server;
 mod state;
 mod stats;
 
+pub use backend::Backend;
 pub use categories::{Categories, Category};
 pub use error::ApiError;
 pub use fetch::{FetchOptions, Network};
 pub use models::{Active, ModelHost};
+pub use options::HttpOptions;
 pub use problem::Problem;
 pub use router::{app, metrics_app};
 pub use search::{
     BatchBody, CropBox, Example, GroupBy, QueryImage, SearchBody, SearchResponse, SearchResult, Timings,
 };
 pub use server::{ServeError, Tls, serve, serve_metrics};
-pub use state::{AppState, Backend, HttpOptions, StateError};
+pub use state::{AppState, StateError};

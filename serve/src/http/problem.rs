@@ -117,7 +117,7 @@ fn classify(error: &ApiError) -> (StatusCode, &'static str, &'static str) {
     match error {
         ApiError::Part { source, .. } => classify(source),
         ApiError::Image(decode) => classify_image(decode),
-        ApiError::Engine(EngineError::Overloaded { .. }) | ApiError::Busy { .. } => {
+        ApiError::Engine(EngineError::Overloaded { .. }) | ApiError::Busy { .. } | ApiError::BodiesFull => {
             (S::TOO_MANY_REQUESTS, "overloaded", "The server has too much to do")
         }
         ApiError::Engine(EngineError::Stopped) => {
@@ -182,6 +182,7 @@ fn classify(error: &ApiError) -> (StatusCode, &'static str, &'static str) {
         ApiError::Host { .. } => {
             (S::MISDIRECTED_REQUEST, "wrong_host", "The server does not answer to this name")
         }
+        ApiError::Origin { .. } => (S::FORBIDDEN, "foreign_origin", "Another site's script may not do this"),
         ApiError::RateLimited { .. } => (S::TOO_MANY_REQUESTS, "rate_limited", "Asked too often"),
         ApiError::NoPicture { .. } => (S::NOT_FOUND, "no_picture", "There is no such picture"),
         ApiError::NotReady => (S::SERVICE_UNAVAILABLE, "not_ready", "The server is not ready yet"),

@@ -70,7 +70,7 @@ pub async fn serve(
     let handle = Handle::<SocketAddr>::new();
     let following = tokio::spawn(state.options().keys.clone().follow());
     let draining = tokio::spawn(drain(state.clone(), handle.clone(), stop));
-    let bounded = Bounded::new(state.options().connections_max);
+    let bounded = Bounded::new(state.options().connections_max, idle_limit(&state));
     let failed = failure(&listener);
     let server = server(&state, listener).map_err(&failed)?.handle(handle);
     let routes = app(state).into_make_service_with_connect_info::<SocketAddr>();
@@ -93,7 +93,8 @@ pub async fn serve(
 /// [`ServeError`] if the listener cannot be used.
 pub async fn serve_metrics(state: AppState, listener: TcpListener) -> Result<(), ServeError> {
     let failed = failure(&listener);
-    let server = server(&state, listener).map_err(&failed)?.acceptor(Bounded::new(METRICS_CONNECTIONS_MAX));
+    let bounded = Bounded::new(METRICS_CONNECTIONS_MAX, idle_limit(&state));
+    let server = server(&state, listener).map_err(&failed)?.acceptor(bounded);
     server.serve(metrics_app(state).into_make_service()).await.map_err(failed)
 }
 
@@ -118,6 +119,11 @@ fn server(state: &AppState, listener: TcpListener) -> std::io::Result<Server<Soc
     builder.http1().header_read_timeout(head_timeout).max_headers(HEADERS_MAX).max_buf_size(HEAD_BYTES_MAX);
     builder.http2().max_concurrent_streams(STREAMS_MAX).max_header_list_size(HEAD_BYTES_MAX as u32);
     Ok(server)
+}
+
+/// A connection on which nothing has moved for so long is not waiting for an answer: that would have come.
+fn idle_limit(state: &AppState) -> Duration {
+    state.options().request_timeout + state.options().head_timeout
 }
 
 fn failure(listener: &TcpListener) -> impl Fn(std::io::Error) -> ServeError + use<> {

@@ -11,114 +11,24 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use dfml_index::VectorIndex;
-use dfml_models::{DecodeLimits, Manifest, Transform};
 
 use super::{
-    ApiError,
+    ApiError, Backend, HttpOptions,
     admission::{Admission, BodyMemory},
     catalogue::{Gate, Uploads},
     categories::CategoryCache,
     cpu_pool::CpuPool,
-    fetch::{FetchOptions, Fetcher},
+    fetch::Fetcher,
     images::ImageFolder,
     jobs::Jobs,
-    models::{Active, ModelHost},
 };
 use crate::{
-    access::{KeyStore, Rate, RateLimits},
-    engine::{BatchOptions, Batcher, Engine, EngineError, ProviderReport},
+    access::RateLimits,
     metrics::{IndexFigures, Metrics},
 };
 
 /// How long it is taken as known whether the index can be reached.
 const REACH_FRESH: Duration = Duration::from_secs(1);
-
-/// Bounds and places of the HTTP server. The built-in values are those of [`crate::settings::Settings`].
-#[derive(Clone, Debug)]
-pub struct HttpOptions {
-    /// Folder that holds the catalogue's pictures; `None` shows none.
-    pub images: Option<PathBuf>,
-    /// Keep the pictures that come in with items, below the image folder.
-    pub keep_uploads: bool,
-    /// Folder of the lists that may be imported; `None` switches importing off.
-    pub import_dir: Option<PathBuf>,
-    /// Folder in which jobs are remembered; `None` forgets them at the end.
-    pub jobs_dir: Option<PathBuf>,
-    /// Where other models lie; `None` switches exchanging the model off.
-    pub models: Option<ModelHost>,
-    /// Which pictures may be fetched by address.
-    pub fetch: FetchOptions,
-    /// The API keys; without any, everybody may do everything.
-    pub keys: KeyStore,
-    /// How often each key, or each address without keys, may ask; `None` does not limit.
-    pub rate: Option<Rate>,
-    /// Whether `/metrics` is open where keys are needed.
-    pub metrics_open: bool,
-    /// Whether only requests to local host names are answered, which keeps other sites' scripts out of a server without keys.
-    pub local_names_only: bool,
-    /// Origins whose scripts may use the API, such as `https://shop.example.com`.
-    pub cors_origins: Vec<String>,
-    /// Largest body of a search, in bytes.
-    pub body_bytes_max: usize,
-    /// Largest body of a request with many pictures, in bytes.
-    pub bulk_body_bytes_max: usize,
-    /// Most memory for the bodies of all requests together, in bytes.
-    pub bodies_bytes_max: usize,
-    /// Bounds on images, checked before memory is given to them.
-    pub decode_limits: DecodeLimits,
-    /// Longest time for a request, reading its body included.
-    pub request_timeout: Duration,
-    /// Longest time for the head of a request.
-    pub head_timeout: Duration,
-    /// How long a stopping server waits for requests in flight.
-    pub drain_timeout: Duration,
-    /// Threads that decode images and search the index; at least 1.
-    pub cpu_threads: usize,
-    /// Most searches worked on at a time; one more is answered 429.
-    pub searches_max: usize,
-    /// Most changes to the catalogue worked on at a time; one more is answered 429.
-    pub writes_max: usize,
-    /// Most connections at a time; one more is closed at once.
-    pub connections_max: usize,
-    /// Results per search where the request does not say.
-    pub k_default: usize,
-    /// Most results that a request may ask for, `offset` included.
-    pub k_max: usize,
-    /// Most parts of a request with many: searches, items, pictures.
-    pub batch_max: usize,
-}
-
-impl Default for HttpOptions {
-    fn default() -> Self {
-        Self {
-            images: None,
-            keep_uploads: false,
-            import_dir: None,
-            jobs_dir: None,
-            models: None,
-            fetch: FetchOptions::default(),
-            keys: KeyStore::default(),
-            rate: None,
-            metrics_open: true,
-            local_names_only: false,
-            cors_origins: Vec::new(),
-            body_bytes_max: 20 << 20,
-            bulk_body_bytes_max: 64 << 20,
-            bodies_bytes_max: 512 << 20,
-            decode_limits: DecodeLimits::default(),
-            request_timeout: Duration::from_secs(30),
-            head_timeout: Duration::from_secs(10),
-            drain_timeout: Duration::from_secs(20),
-            cpu_threads: 2,
-            searches_max: 128,
-            writes_max: 16,
-            connections_max: 1024,
-            k_default: 12,
-            k_max: 200,
-            batch_max: 100,
-        }
-    }
-}
 
 /// The server cannot be set up as asked.
 #[derive(Debug, thiserror::Error)]
@@ -146,56 +56,6 @@ pub enum StateError {
         /// What the system said.
         reason: String,
     },
-}
-
-/// A model and the index of vectors that this very model made. The two are only ever exchanged together.
-pub struct Backend {
-    /// What the model is.
-    pub manifest: Manifest,
-    /// What it runs on.
-    pub provider: ProviderReport,
-    /// The model.
-    pub engine: Arc<Engine>,
-    /// The model, behind its queue.
-    pub batcher: Batcher,
-    /// The catalogue's vectors.
-    pub index: Arc<dyn VectorIndex>,
-    /// Where both lie, to be written down when they take over.
-    pub active: Option<Active>,
-}
-
-impl Backend {
-    /// A model behind a queue, and its index.
-    ///
-    /// # Errors
-    /// The system refuses a thread.
-    pub fn new(
-        engine: Arc<Engine>,
-        batch: BatchOptions,
-        metrics: Arc<Metrics>,
-        index: Arc<dyn VectorIndex>,
-    ) -> Result<Self, EngineError> {
-        Ok(Self {
-            manifest: engine.manifest().clone(),
-            provider: engine.provider().clone(),
-            batcher: Batcher::start(Arc::clone(&engine), batch, metrics)?,
-            engine,
-            index,
-            active: None,
-        })
-    }
-
-    /// The transform that the model wants its images to go through.
-    pub fn transform(&self) -> &Transform {
-        &self.manifest.transform
-    }
-
-    /// The model's name and the beginning of its fingerprint.
-    pub fn label(&self) -> String {
-        const DIGITS: usize = 12;
-        let fingerprint = self.manifest.fingerprint();
-        format!("{}@{}", self.manifest.name, fingerprint.get(..DIGITS).unwrap_or(&fingerprint))
-    }
 }
 
 /// Shared state; cheap to clone.
@@ -243,7 +103,7 @@ impl AppState {
         let bodies = BodyMemory::new(options.bodies_bytes_max);
         Ok(Self(Arc::new(Shared {
             admission: Admission::new(options.searches_max, bodies.clone()),
-            writes: Admission::new(options.writes_max, bodies),
+            writes: Admission::new(options.writes_max, bodies.clone()),
             backend: ArcSwapOption::empty(),
             previous: ArcSwapOption::empty(),
             gate: Gate::default(),
@@ -253,7 +113,7 @@ impl AppState {
             started: Instant::now(),
             categories: CategoryCache::default(),
             uploads: options.images.clone().filter(|_| options.keep_uploads).map(Uploads::new),
-            fetcher: Fetcher::new(&options.fetch).map_err(StateError::Fetch)?,
+            fetcher: Fetcher::new(&options.fetch, bodies).map_err(StateError::Fetch)?,
             rates: options.rate.map(RateLimits::new),
             options,
             metrics,
@@ -394,16 +254,18 @@ impl AppState {
 
     /// Whether the index can be reached. Known from the last second, so that probes cost nothing.
     pub(super) async fn reach(&self, backend: &Backend) -> bool {
-        if !backend.index.is_shared() {
-            return true;
-        }
         let mut known = self.0.reached.lock().await;
         if let Some((when, reached)) = *known
             && when.elapsed() < REACH_FRESH
         {
             return reached;
         }
-        let reached = match self.ask(backend, |index| index.check()).await {
+        // An index in this process knows at once; its answer need not wait for a place on the CPU pool.
+        let checked = match backend.index.is_shared() {
+            true => self.ask(backend, |index| index.check()).await,
+            false => Ok(backend.index.check()),
+        };
+        let reached = match checked {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "not ready");

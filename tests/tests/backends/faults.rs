@@ -40,7 +40,7 @@ fn check(index: &QdrantIndex, expected: &[Item], what: &str) {
 fn patches(count: usize) -> Vec<Patch> {
     let change = json!({"category": "changed", "width": null, "long": "x".repeat(500)});
     let patch = |number| Patch {
-        id: format!("item {number}"),
+        ids: [format!("item {number}")].into(),
         metadata: change.as_object().cloned().expect("an object"),
     };
     (0..count).map(patch).collect()
@@ -48,9 +48,16 @@ fn patches(count: usize) -> Vec<Patch> {
 
 fn patched(mut items: Vec<Item>, count: usize) -> Vec<Item> {
     for (item, patch) in items.iter_mut().zip(patches(count)) {
-        patch.apply(&mut item.metadata);
+        item.metadata = patch.merged(&item.id, &item.metadata).expect("it fits");
     }
     items
+}
+
+/// Changes so many items.
+fn patch(index: &QdrantIndex, count: usize, what: &str) {
+    let outcomes = index.patch(patches(count)).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let done = outcomes.iter().filter(|outcome| matches!(outcome, Ok(1))).count();
+    assert_eq!(done, count, "{what}: {outcomes:?}");
 }
 
 #[test]
@@ -69,7 +76,7 @@ fn a_write_whose_connection_is_cut_comes_to_the_same_end() {
         check(&direct, &written, &format!("upsert, {next:?}"));
 
         proxy.set(next, POINTS);
-        assert_eq!(index.patch(patches(40)).expect("patches"), 40, "{next:?}");
+        patch(&index, 40, &format!("patch, {next:?}"));
         check(&direct, &patched(written, 40), &format!("patch, {next:?}"));
 
         proxy.set(next, IDS);
@@ -93,7 +100,7 @@ fn a_write_that_the_engine_has_half_applied_comes_to_the_same_end() {
         check(&index, &written, &format!("upsert, {fault}"));
 
         engine.fault(fault);
-        assert_eq!(index.patch(patches(40)).expect("patches"), 40, "{fault}");
+        patch(&index, 40, fault);
         assert!(engine.faults_are_over(), "{fault}: it has happened");
         check(&index, &patched(written, 40), &format!("patch, {fault}"));
 

@@ -207,6 +207,13 @@ async fn other_sites_are_kept_out_of_a_server_without_keys() {
     ask("127.0.0.1:8080").await.expect(200);
     ask("localhost").await.expect(200);
     ask("evil.example:8080").await.expect_problem(421, "wrong_host", "evil.example");
+    // A page of another site need not read the answer to do harm.
+    let roll_back = Request::post("/v1/models/rollback")
+        .header(header::HOST, "localhost")
+        .header(header::ORIGIN, "https://evil.example")
+        .body(Body::empty())
+        .expect("a request");
+    call(&app, roll_back).await.expect_problem(403, "foreign_origin", "evil.example");
 }
 
 #[tokio::test]

@@ -204,6 +204,12 @@ async fn a_calibrated_model_tells_probabilities_and_takes_them_as_threshold() {
     let expected = found.iter().filter(|result| result["score"].as_f64() >= Some(0.75)).count();
     assert_eq!(sure.len(), expected, "0.6 is a similarity of 0.75");
     assert!(expected > 0 && expected < 36);
+    let several = json!({ "product_id": "2", "negative": [{ "product_id": "3" }], "min_probability": 0.6 });
+    call(&app, json("POST", "/v1/search", &several)).await.expect_problem(
+        422,
+        "several_examples",
+        "one example",
+    );
     let combined = search(&app, json!({ "product_id": "2", "negative": [{ "product_id": "3" }] })).await;
     assert!(combined[0]["match_probability"].is_null(), "a mixture of examples has no product");
 }

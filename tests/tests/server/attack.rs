@@ -12,6 +12,7 @@ use dfml_serve::{
     metrics::Metrics,
 };
 use dfml_tests::{
+    metrics::value,
     pictures,
     server::{self, Running},
     shop::Shop,
@@ -57,9 +58,7 @@ async fn assert_well(running: &Running) {
 
 /// A metric's value right now.
 async fn metric(running: &Running, series: &str) -> f64 {
-    let text = get(running, "/metrics").await;
-    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("{series} in {text}")).parse().expect("a number")
+    value(&get(running, "/metrics").await, series)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,6 +164,75 @@ async fn one_connection_too_many_is_closed_and_places_come_back() {
     assert_well(&running).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_trickle_in_hold_neither_places_nor_memory() {
+    let shop = Shop::open();
+    let options = HttpOptions { searches_max: 1, bodies_bytes_max: 256 << 10, ..server::options(&shop) };
+    let running = Running::start(server::ready(&shop, options));
+    let head = b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 200000\r\n\r\n";
+    let mut slow = Vec::new();
+    for _ in 0..8 {
+        let mut client = TcpStream::connect(running.address).await.expect("the server listens");
+        client.write_all(head).await.expect("write");
+        client.write_all(b"\xff\xd8\xff\xe0\x00\x10JFIF").await.expect("write");
+        slow.push(client);
+    }
+    while metric(&running, "dfml_http_requests_in_flight").await < 9.0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_well(&running).await;
+    drop(slow);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_countless_values_is_refused_before_it_is_understood() {
+    let shop = Shop::open();
+    let options = HttpOptions { bulk_body_bytes_max: 64 << 20, ..server::options(&shop) };
+    let running = Running::start(server::ready(&shop, options));
+    let before = metric(&running, "process_resident_memory_bytes").await;
+    for (path, start, value, end) in
+        [("/v1/search/batch", "{\"searches\":[", "{}", "]}"), ("/v1/embeddings", "{\"input\":[", "0", "]}")]
+    {
+        let values = vec![value; 9_000_000].join(",");
+        let length = start.len() + values.len() + end.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
+        let answer = raw(&running, [head.as_str(), start, &values, end].concat().as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 422") && answer.contains("too_many_values"), "{path}: {answer}");
+    }
+    let grown = metric(&running, "process_resident_memory_bytes").await - before;
+    assert!(grown < 200e6, "{grown} bytes more: this test itself holds 60 MB");
+    assert_well(&running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_never_read_lose_their_connections() {
+    let shop = Shop::open();
+    let options = HttpOptions {
+        connections_max: 2,
+        request_timeout: Duration::from_secs(2),
+        head_timeout: Duration::from_millis(500),
+        ..server::options(&shop)
+    };
+    let running = Running::start(server::ready(&shop, options));
+    let asking = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2000);
+    let mut deaf = Vec::new();
+    for _ in 0..2 {
+        let mut client = TcpStream::connect(running.address).await.expect("the server listens");
+        // The server stops reading once its answers are not taken.
+        let _ = timeout(Duration::from_millis(500), client.write_all(asking.as_bytes())).await;
+        deaf.push(client);
+    }
+    let start = Instant::now();
+    while get(&running, "/livez").await.is_empty() {
+        assert!(start.elapsed() < PATIENCE, "they still have their places");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_well(&running).await;
+    drop(deaf);
+}
+
 /// Stops the computing thread while it is closed.
 #[derive(Default)]
 struct Valve {
@@ -241,6 +309,31 @@ async fn a_stuck_model_stops_neither_the_probes_nor_the_deadline_nor_other_route
     // One is being computed and two wait; the others are told at once.
     assert_eq!((late, refused), (3, 5));
     valve.set(false);
+    assert_well(&running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_search_too_many_is_refused_and_told_when_to_come_back() {
+    let shop = Shop::open();
+    let options = HttpOptions { searches_max: 1, ..server::options(&shop) };
+    let (running, valve) = stuck(&shop, options, BatchOptions::default());
+    let running = Arc::new(running);
+    valve.set(true);
+    let first = tokio::spawn({
+        let running = Arc::clone(&running);
+        async move { raw(&running, &search_request(true)).await }
+    });
+    // It has come as far as the model, which is stuck.
+    while !get(&running, "/metrics").await.contains("{stage=\"queue\"}") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let refused = raw(&running, &search_request(true)).await;
+    assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("retry-after: 1\r\n"), "{refused}");
+    assert!(refused.contains("\"overloaded\"") && refused.contains("1 requests"), "{refused}");
+    assert!(get(&running, "/livez").await.starts_with("HTTP/1.1 200"));
+    assert_eq!(metric(&running, "dfml_rejected_total{reason=\"overloaded\"}").await, 1.0);
+    valve.set(false);
+    assert!(first.await.expect("no panic").starts_with("HTTP/1.1 200"));
     assert_well(&running).await;
 }
 

@@ -1,4 +1,6 @@
-//! Items and products, in bulk.
+//! Items and products, in bulk and by many at once.
+
+use std::time::{Duration, Instant};
 
 use axum::{Router, http::Request};
 use dfml_serve::http::{HttpOptions, app};
@@ -174,6 +176,119 @@ async fn a_product_is_replaced_as_a_whole_or_not_at_all() {
     assert_eq!(told(&deleted), [("lamp", 200, ""), ("0", 200, ""), ("nobody", 404, "product_not_found")]);
     assert_eq!(call(&app, get("/v1/info")).await.expect(200)["index"]["items"], 33);
     call(&app, get("/v1/products/lamp")).await.expect_problem(404, "product_not_found", "lamp");
+}
+
+async fn of_product(app: &Router, id: &str) -> Vec<String> {
+    let answer = call(app, get(&format!("/v1/products/{id}"))).await;
+    if answer.status == 404 {
+        return Vec::new();
+    }
+    let product = answer.expect(200);
+    let items = product["items"].as_array().expect("items").iter();
+    items.map(|item| item["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_done_to_a_product_at_the_same_moment_is_done_one_after_the_other() {
+    let shop = Shop::open();
+    let app = ready(&shop);
+    let send = |method: &'static str, uri: &'static str, body: Value| {
+        let app = app.clone();
+        tokio::spawn(async move { bulk(&app, method, uri, body).await })
+    };
+    let product = |images: &[&str]| {
+        let picture = |id: &&str| json!({ "id": id, "vector": vec![1; 32] });
+        let images: Vec<Value> = images.iter().map(picture).collect();
+        json!({ "products": [{ "id": "from", "images": images }] })
+    };
+    let moved = json!({ "items": [{ "id": "wanderer", "product_id": "to", "vector": vec![1; 32] }] });
+    for round in 0..40 {
+        bulk(&app, "PUT", "/v1/products", product(&["stays", "wanderer"])).await;
+        let replaced = send("PUT", "/v1/products", product(&["first"]));
+        let other = match round % 2 {
+            0 => send("PUT", "/v1/products", product(&["second"])),
+            _ => send("DELETE", "/v1/products", json!({ "ids": ["from"] })),
+        };
+        let stored = send("PUT", "/v1/items", moved.clone());
+        for sent in [replaced, other, stored] {
+            let outcomes = sent.await.expect("no panic");
+            assert!(outcomes.iter().all(|(_, status, _)| *status == 200), "round {round}: {outcomes:?}");
+        }
+        // Whichever came first: it was moved out of the product, or stored again after it was deleted with it.
+        assert_eq!(of_product(&app, "to").await, ["wanderer"], "round {round}");
+        let left = of_product(&app, "from").await;
+        let left: Vec<&str> = left.iter().map(String::as_str).collect();
+        match round % 2 {
+            0 => assert!(matches!(left[..], ["first"] | ["second"]), "round {round}: {left:?}"),
+            _ => assert!(matches!(left[..], ["first"] | []), "round {round}: {left:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn metadata_does_not_grow_beyond_its_limit_by_patching() {
+    let shop = Shop::open();
+    let app = ready(&shop);
+    let text = |kib: usize| "x".repeat(kib << 10);
+    let images = json!([
+        { "id": "full", "vector": vec![1; 32], "metadata": { "a": text(60) } },
+        { "id": "empty", "vector": vec![1; 32] },
+    ]);
+    bulk(&app, "PUT", "/v1/products", json!({ "products": [{ "id": "p", "images": images }] })).await;
+    let mut expected = call(&app, get("/v1/products/p")).await.expect(200);
+
+    let patches =
+        json!([{ "id": "full", "metadata": { "b": text(10) } }, { "id": "full", "metadata": { "c": 1 } }]);
+    let answer = call(&app, json("PATCH", "/v1/items", &json!({ "items": patches }))).await.expect(200);
+    let problem = &answer["results"][0]["problem"];
+    assert_eq!((&problem["status"], &problem["code"]), (&json!(422), &json!("invalid_metadata")));
+    let detail = problem["detail"].as_str().expect("a sentence");
+    assert!(["\"full\"", "71695", "65536"].iter().all(|part| detail.contains(part)), "{detail}");
+    assert_eq!((&answer["failed"], &answer["results"][1]["status"]), (&json!(1), &json!(200)));
+    expected["items"][0]["metadata"]["c"] = json!(1);
+    assert!(call(&app, get("/v1/products/p")).await.expect(200) == expected, "only the other change is made");
+
+    let patches =
+        json!([{ "id": "p", "metadata": { "b": text(10) } }, { "id": "p", "metadata": { "d": 2 } }]);
+    let patched = bulk(&app, "PATCH", "/v1/products", json!({ "products": patches })).await;
+    assert_eq!(told(&patched), [("p", 422, "invalid_metadata"), ("p", 200, "")]);
+    expected["items"][0]["metadata"]["d"] = json!(2);
+    expected["items"][1]["metadata"]["d"] = json!(2);
+    assert!(call(&app, get("/v1/products/p")).await.expect(200) == expected, "all of its pictures or none");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn categories_are_answered_while_the_catalogue_changes_and_are_right_in_the_end() {
+    let shop = Shop::open();
+    let app = ready(&shop);
+    let ask = |_| {
+        let app = app.clone();
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                call(&app, get("/v1/categories")).await.expect(200);
+            }
+        })
+    };
+    let asking: Vec<_> = (0..32).map(ask).collect();
+    for number in 0..30 {
+        let metadata = json!({ "category": "New" });
+        let item = json!({ "id": format!("new {number}"), "product_id": "new", "vector": vec![1; 32], "metadata": metadata });
+        let stored = bulk(&app, "PUT", "/v1/items", json!({ "items": [item] })).await;
+        assert_eq!(stored[0].1, 200, "{stored:?}");
+    }
+    for asked in asking {
+        asked.await.expect("every answer is 200");
+    }
+    let expected = json!([{ "name": "New", "items": 30 }, { "name": "Odd ones", "items": 18 }, { "name": "Round & even", "items": 18 }]);
+    let start = Instant::now();
+    loop {
+        let found = call(&app, get("/v1/categories")).await.expect(200);
+        if found["categories"] == expected {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{found}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]

@@ -98,6 +98,8 @@ async fn imports_stay_inside_their_folder_and_are_off_without_one() {
     fs_err::write(import.path().join("evil.txt"), list).expect("write");
     let job = submit(&app, "/v1/import", json!({ "list": "evil.txt" })).await;
     assert_eq!(job["state"], "failed", "{job}");
+    let error = job["error"].as_str().expect("an error");
+    assert!(error.starts_with("evil.txt:2: "), "the folder is the server's business: {error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,6 +145,39 @@ async fn a_job_is_cancelled_resumed_and_survives_the_end_of_the_server() {
     assert_eq!((&job["state"], &job["result"]["unchanged"]), (&json!("done"), &json!(23)), "{job}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_that_follows_a_resumption_is_heeded() {
+    let (shop, jobs) = (Shop::open(), tempfile::tempdir().expect("temporary folder"));
+    let path = jobs.path().join("first.json");
+    let view = json!({
+        "id": "first", "kind": "duplicates", "state": "cancelled", "created_unix": 1, "done": 0, "failed": 0, "failures": [],
+    });
+    let record = json!({ "view": view, "spec": { "duplicates": { "threshold": 0.99 } } });
+    fs_err::write(&path, record.to_string()).expect("write");
+    // Without its model the server cannot begin the job.
+    let options = HttpOptions { jobs_dir: Some(jobs.path().to_path_buf()), ..server::options(&shop) };
+    let (state, metrics) = server::loading(options);
+    let app = app(state.clone());
+    call(&app, json("POST", "/v1/jobs/first/resume", &json!({}))).await.expect(202);
+    let text = fs_err::read_to_string(&path).expect("the record");
+    assert!(text.contains("\"state\": \"queued\""), "it is written down before it is answered: {text}");
+    let cancel = Request::delete("/v1/jobs/first").body(Body::empty()).expect("a request");
+    assert_eq!(call(&app, cancel).await.expect(200)["state"], "queued");
+    state.install(server::backend(&shop, metrics));
+    assert_eq!(ended(&app, "first").await["state"], "cancelled");
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_written_down_is_not_accepted() {
+    let (shop, jobs) = (Shop::open(), tempfile::tempdir().expect("temporary folder"));
+    let options = HttpOptions { jobs_dir: Some(jobs.path().to_path_buf()), ..server::options(&shop) };
+    let app = app(server::ready(&shop, options));
+    fs_err::remove_dir_all(jobs.path()).expect("remove");
+    let refused = call(&app, json("POST", "/v1/duplicates", &json!({ "threshold": 0.99 }))).await;
+    refused.expect_problem(500, "internal", "its log has the details");
+    assert_eq!(call(&app, get("/v1/jobs")).await.expect(200), json!({ "jobs": [] }));
+}
+
 fn install(state: &AppState, shop: &Shop, metrics: std::sync::Arc<dfml_serve::metrics::Metrics>) {
     // The index of the server before is closed as soon as its last job has let go of it.
     for _ in 0..100 {
@@ -172,8 +207,35 @@ async fn duplicates_are_found_as_a_job() {
         (json!({}), "invalid_threshold"),
         (json!({ "threshold": 0.9, "min_probability": 0.9 }), "invalid_threshold"),
         (json!({ "threshold": 2.0 }), "invalid_threshold"),
+        // One in 32 bits, more than that as it is written.
+        (json!({ "threshold": 1.000_000_000_000_000_2 }), "invalid_threshold"),
         (json!({ "min_probability": 0.9 }), "not_calibrated"),
     ] {
         call(&app, json("POST", "/v1/duplicates", &body)).await.expect_problem(422, code, "");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_result_is_an_excerpt_that_says_so_and_is_not_in_the_list() {
+    let shop = Shop::open();
+    let app = app(server::ready(&shop, server::options(&shop)));
+    // All with one vector: one cluster of 140 at least, with whatever else is near.
+    for part in 0..7 {
+        let item = |number: usize| json!({ "id": format!("same-{part}-{number}"), "product_id": "same", "vector": vec![1; 32] });
+        let items: Vec<Value> = (0..20).map(item).collect();
+        let stored = call(&app, json("PUT", "/v1/items", &json!({ "items": items }))).await.expect(200);
+        assert_eq!(stored["failed"], 0, "{stored}");
+    }
+    let job = submit(&app, "/v1/duplicates", json!({ "threshold": -1.0 })).await;
+    let result = &job["result"];
+    assert_eq!((&job["state"], &result["items"]), (&json!("done"), &json!(36 + 140)), "{job}");
+    let clusters = result["clusters"].as_array().expect("clusters");
+    let shown = |cluster: &Value| cluster["items"].as_array().expect("items").len();
+    assert_eq!(shown(&clusters[0]), 100, "{job}");
+    assert!(clusters[0]["items_left_out"].as_u64() >= Some(40), "{job}");
+    let shown: usize = clusters.iter().map(shown).sum();
+    assert_eq!((&result["items_left_out"], &result["clusters_left_out"]), (&json!(176 - shown), &json!(0)));
+
+    let listed = call(&app, get("/v1/jobs")).await.expect(200);
+    assert_eq!((&listed["jobs"][0]["id"], listed["jobs"][0].get("result")), (&job["id"], None));
 }

@@ -4,6 +4,7 @@
 //! - `catalogue`: items and products, in bulk.
 //! - `images`: the Dockerfiles.
 //! - `jobs`: imports, duplicates, what a restart leaves.
+//! - `metrics`: what moves with a search.
 //! - `models`: exchanging the model while searches and changes go on.
 //! - `access`: keys, scopes, rates, host names, TLS, other origins.
 //! - `attack`: slow, endless, huge and broken requests; a model that is stuck.
@@ -22,6 +23,7 @@ mod catalogue;
 mod deployment;
 mod images;
 mod jobs;
+mod metrics;
 mod models;
 mod openapi;
 mod program;

@@ -10,9 +10,6 @@ use sha2::{Digest, Sha256};
 use super::super::{ApiError, AppState, Backend, error::shortened, images::PATH_KEY, picture};
 use crate::bulk::STAMP_KEY;
 
-/// Most bytes of an item's metadata as JSON.
-const METADATA_BYTES_MAX: usize = 64 << 10;
-
 /// What an item is made of: a picture or its embedding, and what is known about it.
 pub(super) struct Pictured {
     pub(super) image: Option<String>,
@@ -77,8 +74,9 @@ pub(super) fn check_metadata(metadata: &Map<String, Value>) -> Result<(), ApiErr
         return invalid(format!("the metadata key {STAMP_KEY:?} is the server's own"));
     }
     let bytes = serde_json::to_string(metadata).map_or(0, |text| text.len());
-    if bytes > METADATA_BYTES_MAX {
-        return invalid(format!("the metadata has {bytes} bytes; at most {METADATA_BYTES_MAX} are kept"));
+    let most = Item::METADATA_BYTES_MAX;
+    if bytes > most {
+        return invalid(format!("the metadata has {bytes} bytes; at most {most} are kept"));
     }
     Ok(())
 }

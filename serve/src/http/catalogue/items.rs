@@ -16,7 +16,7 @@ use super::{
     super::{
         ApiError, AppState,
         error::shortened,
-        extract::{JsonBody, Parameters, PathId},
+        extract::{Parameters, PathId},
     },
     BulkResponse, IdsBody, ItemView, PageQuery, Pictured,
     embed::{check_id, make},
@@ -87,8 +87,7 @@ pub(in crate::http) async fn put_items(
     request: Request,
 ) -> Result<Json<BulkResponse>, ApiError> {
     let backend = state.backend()?;
-    let _place = state.writes().enter(&request, state.options().bulk_body_bytes_max)?;
-    let JsonBody(ItemsBody { items }) = JsonBody::read(request, &state).await?;
+    let (ItemsBody { items }, _place) = state.writes().json(request, &state).await?;
     state.check_batch("items", items.len())?;
     let made = stream::iter(items).map(|item| {
         let (state, backend) = (&state, &backend);
@@ -107,10 +106,9 @@ pub(in crate::http) async fn put_items(
     let outcomes: Vec<(String, Result<(), ApiError>)> =
         made.into_iter().map(|(id, made)| (id, made.map(|item| store.push(item)))).collect();
     if !store.is_empty() {
-        write(&state, &backend, move |index| {
-            let ids = store.iter().map(|item| item.id.clone()).collect();
-            index.upsert(store)?;
-            Ok(((), ids))
+        write(&state, &backend, move |index, touched| {
+            touched.extend(store.iter().map(|item| item.id.clone()));
+            index.upsert(store)
         })
         .await?;
     }
@@ -129,17 +127,22 @@ pub(in crate::http) async fn delete_items(
     request: Request,
 ) -> Result<Json<BulkResponse>, ApiError> {
     let backend = state.backend()?;
-    let _place = state.writes().enter(&request, state.options().bulk_body_bytes_max)?;
-    let JsonBody(IdsBody { ids }) = JsonBody::read(request, &state).await?;
+    let (IdsBody { ids }, _place) = state.writes().json(request, &state).await?;
     state.check_batch("ids", ids.len())?;
-    let outcomes = write(&state, &backend, move |index| {
+    let outcomes = write(&state, &backend, move |index, touched| {
         let mut outcomes = Vec::with_capacity(ids.len());
-        for id in &ids {
-            let there = index.get(id)?.is_some();
-            outcomes.push((id.clone(), if there { Ok(()) } else { Err(missing("item", id)) }));
+        for id in ids {
+            if index.get(&id)?.is_some() {
+                touched.push(id.clone());
+                outcomes.push((id, Ok(())));
+            } else {
+                let absent = missing("item", &id);
+                outcomes.push((id, Err(absent)));
+            }
         }
-        index.delete(&ids)?;
-        Ok((outcomes, ids))
+        // Only what was there: an item that somebody stores at this moment is not deleted by a request that is told that it is absent.
+        index.delete(touched)?;
+        Ok(outcomes)
     })
     .await?;
     Ok(Json(BulkResponse::of(outcomes)))

@@ -3,6 +3,7 @@
 //! Every bulk request is answered 200 with a status for each part, in their order: one bad picture does not cost the others.
 
 mod embed;
+mod gate;
 mod items;
 mod patch;
 mod products;
@@ -18,6 +19,7 @@ use super::{ApiError, Problem, images, images::PATH_KEY};
 use crate::bulk::STAMP_KEY;
 
 use embed::Pictured;
+pub(super) use gate::{Changes, Gate};
 pub(super) use items::{__path_delete_items, __path_get_item, __path_list_items, __path_put_items};
 pub(super) use items::{delete_items, get_item, list_items, put_items};
 pub(super) use patch::{__path_patch_items, __path_patch_products, patch_items, patch_products};
@@ -26,7 +28,7 @@ pub(super) use products::{
 };
 pub(super) use products::{delete_products, get_product, list_products, put_products};
 pub(super) use uploads::Uploads;
-pub(super) use write::{Gate, write};
+use write::{write, write_alone};
 
 /// Most entries of a page.
 const PAGE_MAX: usize = 1000;

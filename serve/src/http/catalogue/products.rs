@@ -17,13 +17,13 @@ use utoipa::ToSchema;
 use super::{
     super::{
         ApiError, AppState, Backend,
-        extract::{JsonBody, Parameters, PathId},
+        extract::{Parameters, PathId},
         search::Shown,
     },
     BulkResponse, IdsBody, ItemView, PageQuery, Pictured,
     embed::{check_id, check_metadata, make},
     items::{CONCURRENCY, missing},
-    write,
+    write_alone,
 };
 
 /// Hexadecimal digits of a picture's digest in an id that the server makes.
@@ -124,8 +124,7 @@ pub(in crate::http) async fn put_products(
     request: Request,
 ) -> Result<Json<BulkResponse>, ApiError> {
     let backend = state.backend()?;
-    let _place = state.writes().enter(&request, state.options().bulk_body_bytes_max)?;
-    let JsonBody(ProductsBody { products }) = JsonBody::read(request, &state).await?;
+    let (ProductsBody { products }, _place) = state.writes().json(request, &state).await?;
     let pictures = products.iter().map(|product| product.images.len()).sum::<usize>().max(products.len());
     state.check_batch("pictures", pictures)?;
     let mut outcomes = Vec::with_capacity(products.len());
@@ -160,14 +159,15 @@ async fn put_product(state: &AppState, backend: &Arc<Backend>, product: NewProdu
     });
     let made: Vec<Result<Item, ApiError>> = made.buffered(CONCURRENCY).collect().await;
     let items = made.into_iter().collect::<Result<Vec<_>, _>>()?;
-    write(state, backend, move |index| {
+    write_alone(state, backend, move |index, touched| {
         let kept: BTreeSet<String> = items.iter().map(|item| item.id.clone()).collect();
         let before = index.product(&id)?.into_iter().map(|item| item.id);
         let gone: Vec<String> = before.filter(|id| !kept.contains(id)).collect();
+        touched.extend(kept.into_iter().chain(gone.iter().cloned()));
         // First in, then out: the product can be found at every moment.
         index.upsert(items)?;
         index.delete(&gone)?;
-        Ok(((), kept.into_iter().chain(gone).collect()))
+        Ok(())
     })
     .await
 }
@@ -184,18 +184,17 @@ pub(in crate::http) async fn delete_products(
     request: Request,
 ) -> Result<Json<BulkResponse>, ApiError> {
     let backend = state.backend()?;
-    let _place = state.writes().enter(&request, state.options().bulk_body_bytes_max)?;
-    let JsonBody(IdsBody { ids }) = JsonBody::read(request, &state).await?;
+    let (IdsBody { ids }, _place) = state.writes().json(request, &state).await?;
     state.check_batch("ids", ids.len())?;
-    let outcomes = write(&state, &backend, move |index| {
-        let (mut outcomes, mut touched) = (Vec::with_capacity(ids.len()), Vec::new());
+    let outcomes = write_alone(&state, &backend, move |index, touched| {
+        let mut outcomes = Vec::with_capacity(ids.len());
         for id in &ids {
             let items = index.product(id)?;
             outcomes.push((id.clone(), if items.is_empty() { Err(missing("product", id)) } else { Ok(()) }));
             touched.extend(items.into_iter().map(|item| item.id));
         }
         index.delete_products(&ids)?;
-        Ok((outcomes, touched))
+        Ok(outcomes)
     })
     .await?;
     Ok(Json(BulkResponse::of(outcomes)))

@@ -1,11 +1,10 @@
 //! Keeping the pictures that come in with items, so that they can be shown, and embedded again by another model.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
 use sha2::{Digest, Sha256};
+
+use super::super::durable;
 
 /// Folder inside the image folder.
 const FOLDER: &str = "uploads";
@@ -22,25 +21,21 @@ impl Uploads {
         Self { images }
     }
 
-    /// Stores a picture, whole or not at all, and returns its path relative to the image folder.
+    /// Stores a picture, whole or not at all, and returns its path relative to the image folder. When it returns, the picture survives a
+    /// crash: the item that names it does, too.
     pub(super) fn keep(&self, file: &[u8]) -> io::Result<String> {
         let name = hex::encode(Sha256::digest(file));
         let relative = format!("{FOLDER}/{}/{name}.{}", &name[..2], extension(file));
-        let path = self.images.join(&relative);
+        let (shelf, path) = (self.images.join(FOLDER).join(&name[..2]), self.images.join(&relative));
         if !path.exists() {
-            write_atomically(&path, file)?;
+            fs_err::create_dir_all(&shelf)?;
+            durable::write(&path, file)?;
         }
+        // Its folders may be new, or it may have been written by another request this very moment: the names on the way to it have to
+        // last either way, that of the shelf, that of the folder of the shelves, and its own.
+        shelf.ancestors().take(3).try_for_each(durable::sync_folder)?;
         Ok(relative)
     }
-}
-
-fn write_atomically(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let folder = path.parent().ok_or_else(|| io::Error::other("a file without a folder"))?;
-    fs_err::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    io::Write::write_all(&mut file, contents)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map(drop).map_err(|error| error.error)
 }
 
 /// By the contents; what is no known picture has been refused before.

@@ -19,7 +19,7 @@ use url::{Host, Url};
 pub use address::Network;
 
 use self::address::is_allowed;
-use super::{ApiError, error::shortened};
+use super::{ApiError, admission::BodyMemory, error::shortened};
 
 /// What may be fetched.
 #[derive(Clone, Debug)]
@@ -47,15 +47,20 @@ type Lookup = Arc<dyn Fn(String) -> io::Result<Vec<IpAddr>> + Send + Sync>;
 pub(super) struct Fetcher {
     client: reqwest::Client,
     options: FetchOptions,
+    memory: BodyMemory,
 }
 
 impl Fetcher {
     /// `None` if no host is allowed.
-    pub(super) fn new(options: &FetchOptions) -> Result<Option<Self>, reqwest::Error> {
-        Self::with_lookup(options, Arc::new(system_lookup))
+    pub(super) fn new(options: &FetchOptions, memory: BodyMemory) -> Result<Option<Self>, reqwest::Error> {
+        Self::with_lookup(options, memory, Arc::new(system_lookup))
     }
 
-    fn with_lookup(options: &FetchOptions, lookup: Lookup) -> Result<Option<Self>, reqwest::Error> {
+    fn with_lookup(
+        options: &FetchOptions,
+        memory: BodyMemory,
+        lookup: Lookup,
+    ) -> Result<Option<Self>, reqwest::Error> {
         if options.hosts.is_empty() {
             return Ok(None);
         }
@@ -70,7 +75,7 @@ impl Fetcher {
             .dns_resolver(Arc::new(CheckedResolver { lookup, networks }))
             .user_agent(concat!("dfml/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Some(Self { client, options: options.clone() }))
+        Ok(Some(Self { client, options: options.clone(), memory }))
     }
 
     /// The body of the address, at most `bytes_max` long.
@@ -98,9 +103,33 @@ impl Fetcher {
             if !response.status().is_success() {
                 return Err(failed(url.as_str(), format!("it answered {}", response.status().as_u16())));
             }
-            return collect(response, &url, bytes_max).await;
+            return self.collect(response, &url, bytes_max).await;
         }
         Err(failed(address, format!("more than {} redirects", self.options.redirects_max)))
+    }
+
+    /// The body, counted with those of the requests as it arrives.
+    async fn collect(
+        &self,
+        mut response: reqwest::Response,
+        url: &Url,
+        bytes_max: usize,
+    ) -> Result<Bytes, ApiError> {
+        let too_large = || failed(url.as_str(), format!("it is larger than {bytes_max} bytes"));
+        if response.content_length().is_some_and(|length| length > bytes_max as u64) {
+            return Err(too_large());
+        }
+        let (mut body, mut held) = (Vec::new(), self.memory.hold());
+        while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(url, &error))? {
+            if body.len() + chunk.len() > bytes_max {
+                return Err(too_large());
+            }
+            if !held.grow(chunk.len()) {
+                return Err(ApiError::BodiesFull);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(held.keep(body))
     }
 
     /// Scheme, host and port; the addresses behind a name are checked when it is resolved.
@@ -146,21 +175,6 @@ fn matches(rule: &str, name: &str, port: u16) -> bool {
         None => host == name,
     };
     fits && wanted.map_or(port == 80 || port == 443, |wanted| wanted == port)
-}
-
-async fn collect(mut response: reqwest::Response, url: &Url, bytes_max: usize) -> Result<Bytes, ApiError> {
-    let too_large = || failed(url.as_str(), format!("it is larger than {bytes_max} bytes"));
-    if response.content_length().is_some_and(|length| length > bytes_max as u64) {
-        return Err(too_large());
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(url, &error))? {
-        if body.len() + chunk.len() > bytes_max {
-            return Err(too_large());
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.into())
 }
 
 /// Resolves a name and hands out only checked addresses: what is connected to is what was checked.

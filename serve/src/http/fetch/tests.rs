@@ -53,7 +53,8 @@ fn fetcher(
     options: &FetchOptions,
     lookup: impl Fn(String) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
 ) -> Fetcher {
-    Fetcher::with_lookup(options, Arc::new(lookup)).expect("a client").expect("switched on")
+    let memory = BodyMemory::new(1 << 20);
+    Fetcher::with_lookup(options, memory, Arc::new(lookup)).expect("a client").expect("switched on")
 }
 
 fn local(_: String) -> io::Result<Vec<IpAddr>> {
@@ -71,7 +72,7 @@ fn code(result: Result<Bytes, ApiError>) -> String {
 
 #[test]
 fn no_hosts_switch_fetching_off() {
-    assert!(Fetcher::new(&FetchOptions::default()).expect("a client").is_none());
+    assert!(Fetcher::new(&FetchOptions::default(), BodyMemory::new(1 << 20)).expect("a client").is_none());
 }
 
 #[test]

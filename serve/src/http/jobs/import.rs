@@ -5,14 +5,15 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use dfml_index::{IndexError, Item, ItemStore, VectorIndex};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Job, Runner};
+use super::{Failure, Job, Runner};
 use crate::{
     bulk::{ImageList, Ingest, IngestEvent, IngestOptions, Products},
-    http::AppState,
+    http::{ApiError, AppState},
 };
 
 /// What to import. All paths are relative to the server's import folder, and lead nowhere else.
@@ -31,30 +32,64 @@ pub(in crate::http) struct ImportSpec {
 }
 
 impl Runner for ImportSpec {
-    fn run(self, state: &AppState, job: &Job) -> Result<Value, String> {
+    fn run(self, state: &AppState, job: &Job) -> Result<Value, Failure> {
         let folder =
             state.options().import_dir.as_deref().ok_or("importing is switched off on this server")?;
-        let inside = |path: &str| inside(folder, path);
-        let root = self.root.as_deref().map(inside).transpose()?;
-        let list =
-            ImageList::read(&inside(&self.list)?, root.as_deref()).map_err(|error| hide(folder, &error))?;
-        let products = match &self.products {
-            Some(path) => Products::read(&inside(path)?).map_err(|error| hide(folder, &error))?,
-            None => Products::default(),
-        };
-        let backend = state.backend().map_err(|error| error.to_string())?;
+        let (list, products) = self.read(folder)?;
+        let backend = state.backend()?;
         job.begin(list.entries.len());
-        let ingest =
-            Ingest { engine: &backend.engine, store: &*backend.index, list: &list, products: &products };
+        let store = Noted { state, index: &*backend.index };
+        let ingest = Ingest { engine: &backend.engine, store: &store, list: &list, products: &products };
         let summary = ingest.run(&IngestOptions::default(), |event| {
             if let IngestEvent::Failed { entry, error } = event {
-                job.fail_part(format!("line {}: {}", entry.line, hide(folder, error)));
+                let part = format!("line {}: {}", entry.line, entry.path.display());
+                job.fail_part(&part, &Failure::from(error));
             }
             job.step(1);
             if job.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        let summary = summary.map_err(|error| hide(folder, &error))?;
-        serde_json::to_value(summary).map_err(|error| error.to_string())
+        })?;
+        serde_json::to_value(summary).map_err(|error| ApiError::Internal(error.to_string()).into())
+    }
+}
+
+impl ImportSpec {
+    /// The list and what is known about its products.
+    fn read(&self, folder: &Path) -> Result<(ImageList, Products), Failure> {
+        let root = self.root.as_deref().map(|path| inside(folder, path)).transpose()?;
+        let path = inside(folder, &self.list)?;
+        let list = ImageList::read(&path, root.as_deref())
+            .map_err(|error| Failure::of_file(&path, &self.list, &error))?;
+        let Some(name) = &self.products else { return Ok((list, Products::default())) };
+        let path = inside(folder, name)?;
+        let products = Products::read(&path).map_err(|error| Failure::of_file(&path, name, &error))?;
+        Ok((list, products))
+    }
+}
+
+/// The index as an import writes to it: like every other change, each batch passes the gate and is noted, so that it is still there after
+/// going back to the model before.
+struct Noted<'a> {
+    state: &'a AppState,
+    index: &'a dyn VectorIndex,
+}
+
+impl ItemStore for Noted<'_> {
+    fn get(&self, id: &str) -> Result<Option<Item>, IndexError> {
+        VectorIndex::get(self.index, id)
+    }
+
+    fn upsert(&self, items: Vec<Item>) -> Result<(), IndexError> {
+        let ids: Vec<String> = items.iter().map(|item| item.id.clone()).collect();
+        let _guard = self.state.gate().enter_blocking();
+        let written = VectorIndex::upsert(self.index, items);
+        // Even if it failed: some of the items may have been written.
+        self.state.note(ids);
+        self.state.category_cache().mark_stale();
+        written
+    }
+
+    fn count(&self) -> Result<usize, IndexError> {
+        VectorIndex::count(self.index)
     }
 }
 
@@ -70,15 +105,6 @@ pub(in crate::http) fn inside(folder: &Path, path: &str) -> Result<PathBuf, Stri
     let found = fs_err::canonicalize(root.join(relative)).map_err(|_| format!("{path:?} is not there"))?;
     // A link inside the folder can lead out of it.
     if found.starts_with(&root) { Ok(found) } else { Err(outside()) }
-}
-
-/// An error's text without where the folder is on the server.
-fn hide(folder: &Path, error: &dyn std::fmt::Display) -> String {
-    let text = error.to_string();
-    let known = [Some(folder.to_path_buf()), fs_err::canonicalize(folder).ok()];
-    known.into_iter().flatten().fold(text, |text, folder| {
-        text.replace(&format!("{}/", folder.display()), "").replace(&folder.display().to_string(), ".")
-    })
 }
 
 #[cfg(test)]
@@ -103,7 +129,5 @@ mod tests {
             std::os::unix::fs::symlink(&absolute, folder.join("link.txt")).expect("link");
             assert!(inside(&folder, "link.txt").expect_err("a link out").contains("leads out"));
         }
-        let told = hide(&folder, &format!("{}/lists/a.txt:3: wrong", folder.display()));
-        assert_eq!(told, "lists/a.txt:3: wrong");
     }
 }

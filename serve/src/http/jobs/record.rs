@@ -1,8 +1,11 @@
 //! What is known about a job, in answers and on disk.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -99,9 +102,32 @@ pub(in crate::http) struct JobView {
     /// Why the job as a whole failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// What came out, once it is done.
+    /// What came out, once it is done. Only a job that is asked for alone shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<Value>,
+    #[schema(value_type = Option<Value>)]
+    result: Option<Outcome>,
+}
+
+/// What came out of a job. It may be large, so that everybody who looks at the job shares it.
+#[derive(Clone, Debug)]
+pub(super) struct Outcome(Arc<Value>);
+
+impl From<Value> for Outcome {
+    fn from(value: Value) -> Self {
+        Self(Arc::new(value))
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Value::serialize(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Outcome {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self::from)
+    }
 }
 
 /// A job on disk.
@@ -114,6 +140,11 @@ pub(super) struct Stored {
 impl JobView {
     pub(super) fn new(id: String, spec: &JobSpec) -> Self {
         Self::queued(id, spec.kind(), now())
+    }
+
+    /// The same without what came out.
+    pub(super) fn brief(&self) -> Self {
+        Self { result: None, ..self.clone() }
     }
 
     /// Back to how it was made, to be run once more.
@@ -143,18 +174,21 @@ impl JobView {
         self.started_unix = Some(now());
     }
 
-    pub(super) fn end(&mut self, state: JobState, error: Option<String>, result: Option<Value>) {
+    pub(super) fn end(&mut self, state: JobState, error: Option<String>, result: Option<Outcome>) {
         self.state = state;
         self.finished_unix = Some(now());
         self.error = error;
         self.result = result;
     }
 
-    pub(super) fn fail_part(&mut self, what: String) {
+    /// Counts a part that failed. Returns whether it is kept in words.
+    pub(super) fn fail_part(&mut self, what: String) -> bool {
         self.failed += 1;
-        if self.failures.len() < FAILURES_KEPT {
+        let is_kept = self.failures.len() < FAILURES_KEPT;
+        if is_kept {
             self.failures.push(what);
         }
+        is_kept
     }
 }
 

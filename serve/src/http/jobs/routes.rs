@@ -14,15 +14,12 @@ use super::{
     import::{ImportSpec, inside},
     record::JobSpec,
 };
-use crate::http::{
-    ApiError, AppState,
-    extract::{JsonBody, PathId},
-};
+use crate::http::{ApiError, AppState, extract::PathId, json};
 
 /// The jobs that are known.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct JobList {
-    /// Newest first.
+    /// Newest first, each without its result.
     jobs: Vec<JobView>,
 }
 
@@ -42,8 +39,22 @@ impl IntoResponse for Accepted {
 
 impl Accepted {
     /// Queues the job.
-    pub(in crate::http) fn submit(state: &AppState, spec: JobSpec) -> Result<Self, ApiError> {
-        state.jobs().submit(state, spec).map(Self)
+    ///
+    /// # Errors
+    /// As [`super::Jobs::submit`].
+    pub(in crate::http) async fn submit(state: &AppState, spec: JobSpec) -> Result<Self, ApiError> {
+        Self::queue(state, |state| state.jobs().submit(state, spec)).await
+    }
+
+    /// Queues a job on a thread that may block, as its record is written before the answer, and to the end even if the client leaves
+    /// meanwhile: a job whose record is there is run.
+    async fn queue(
+        state: &AppState,
+        queue: impl FnOnce(&AppState) -> Result<JobView, ApiError> + Send + 'static,
+    ) -> Result<Self, ApiError> {
+        let state = state.clone();
+        let queued = tokio::task::spawn_blocking(move || queue(&state)).await;
+        queued.map_err(|error| ApiError::Internal(format!("queueing a job failed: {error}")))?.map(Self)
     }
 }
 
@@ -65,7 +76,7 @@ pub(in crate::http) async fn import(
         .import_dir
         .clone()
         .ok_or(ApiError::SwitchedOff { what: "importing", how: "name a folder in server.import_dir" })?;
-    let JsonBody(spec) = JsonBody::<ImportSpec>::read(request, &state).await?;
+    let spec: ImportSpec = json::order(request).await?;
     // What is plainly wrong is told at once rather than in the job.
     let list = spec.list.clone();
     let checked = tokio::task::spawn_blocking(move || {
@@ -76,10 +87,12 @@ pub(in crate::http) async fn import(
     checked
         .map_err(|error| ApiError::Internal(error.to_string()))?
         .map_err(|reason| ApiError::Unprocessable { code: "import_path", reason })?;
-    Accepted::submit(&state, JobSpec::Import(spec))
+    Accepted::submit(&state, JobSpec::Import(spec)).await
 }
 
 /// List jobs
+///
+/// Without what came out of them: that may be long, and is in the job that is asked for alone.
 #[utoipa::path(
     get, path = "/v1/jobs", tag = "jobs",
     responses((status = 200, description = "The jobs that are known, newest first.", body = JobList)),
@@ -89,6 +102,8 @@ pub(in crate::http) async fn list_jobs(State(state): State<AppState>) -> Json<Jo
 }
 
 /// One job
+///
+/// With what came out of it, once it is done.
 #[utoipa::path(
     get, path = "/v1/jobs/{id}", tag = "jobs",
     params(("id" = String, Path, description = "The job's id.")),
@@ -98,7 +113,7 @@ pub(in crate::http) async fn get_job(
     State(state): State<AppState>,
     PathId(id): PathId,
 ) -> Result<Json<JobView>, ApiError> {
-    Ok(Json(state.jobs().get(&id)?.view()))
+    Ok(Json(state.jobs().view(&id)?))
 }
 
 /// Cancel a job
@@ -128,5 +143,5 @@ pub(in crate::http) async fn resume_job(
     State(state): State<AppState>,
     PathId(id): PathId,
 ) -> Result<Accepted, ApiError> {
-    state.jobs().resume(&state, &id).map(Accepted)
+    Accepted::queue(&state, move |state| state.jobs().resume(state, &id)).await
 }

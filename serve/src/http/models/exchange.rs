@@ -1,16 +1,17 @@
 //! The steps of an exchange.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
-use dfml_index::{EmbeddedIndex, OpenOptions};
+use dfml_index::{EmbeddedIndex, IndexError, OpenOptions, sop::SopList};
 use serde_json::{Value, json};
 
-use super::{Active, ModelHost, ModelSpec, recall, transfer::Transfer};
+use super::{Active, ModelHost, ModelSpec, TOO_MANY_CHANGES, no_way_back, recall, transfer::Transfer};
 use crate::{
-    engine::Engine,
+    engine::{Engine, EngineError},
     http::{
         AppState, Backend,
-        jobs::{Job, Runner, inside},
+        catalogue::{Changes, Gate},
+        jobs::{Failure, Job, Runner, inside},
     },
 };
 
@@ -20,155 +21,211 @@ const ROUNDS_MAX: usize = 8;
 const CHANGES_FEW: usize = 16;
 
 impl Runner for ModelSpec {
-    fn run(self, state: &AppState, job: &Job) -> Result<Value, String> {
+    fn run(self, state: &AppState, job: &Job) -> Result<Value, Failure> {
         let host =
-            state.options().models.clone().ok_or("exchanging the model is switched off on this server")?;
-        let old = state.backend().map_err(|error| error.to_string())?;
-        if old.index.is_shared() {
+            state.options().models.as_ref().ok_or("exchanging the model is switched off on this server")?;
+        let now = state.backend()?;
+        if now.index.is_shared() {
             // Of what other servers change meanwhile this one would hear nothing.
             return Err("other servers share this catalogue: fill the next model's with `dfml index import`, then start the servers \
                         with it one by one"
-                .to_owned());
+                .into());
         }
-        if self.back {
-            return self.go_back(state, job, &host, &old);
-        }
-        let next = Arc::new(load(&self, state, &host, &old)?);
-        // Changes are noted for the next model from here on, no longer for the one before.
-        state.forget_previous();
-        state.gate().start_journal();
-        let outcome = self.take_over(state, job, &host, &old, &next);
-        if outcome.is_err() {
-            state.gate().stop_journal();
-        }
-        outcome
+        let exchange = Exchange { spec: &self, state, job, host, now };
+        if self.back { exchange.back() } else { exchange.forward() }
     }
 }
 
-impl ModelSpec {
-    fn take_over(
-        &self,
-        state: &AppState,
-        job: &Job,
-        host: &ModelHost,
-        old: &Arc<Backend>,
-        next: &Arc<Backend>,
-    ) -> Result<Value, String> {
-        let images = state.options().images.as_deref();
-        let mut transfer =
-            Transfer { from: old, to: next, images, job, pace: self.images_per_second, missing: 0 };
-        job.begin(items(old)?);
+/// An exchange under way.
+struct Exchange<'a> {
+    spec: &'a ModelSpec,
+    state: &'a AppState,
+    job: &'a Job,
+    host: &'a ModelHost,
+    /// The model that serves until it is over.
+    now: Arc<Backend>,
+}
+
+impl<'a> Exchange<'a> {
+    /// Loads another model, makes its catalogue, and has it take over.
+    fn forward(&self) -> Result<Value, Failure> {
+        let next = Arc::new(self.load()?);
+        // Changes are noted for the next model from here on, no longer for the one before.
+        self.state.forget_previous();
+        let noting = Noting::start(self.state.gate());
+        let mut transfer = self.transfer(&next);
+        self.job.begin(self.now.index.count()?);
         transfer.everything()?;
-        if transfer.missing > 0 && !self.allow_missing {
-            let missing = transfer.missing;
-            return Err(format!(
-                "{missing} items have no picture that can be embedded again and would be lost; allow_missing lets them go"
-            ));
+        transfer.refuse_losses()?;
+        let mut carried = self.catch_up(&mut transfer)?;
+        let recall = self.judge(&next)?;
+        // That takes its time, in which more may have changed than writers should be kept out for.
+        carried.extend(self.catch_up(&mut transfer)?);
+        self.switch(&mut transfer, &next)?;
+        carried.into_iter().for_each(Changes::carried_over);
+        noting.keep();
+        Ok(json!({
+            "model": next.label(),
+            "before": self.now.label(),
+            "items": next.index.count()?,
+            "missing": transfer.missing.len(),
+            "recall_at_1": recall,
+        }))
+    }
+
+    /// Changes back to the model before, with everything that has been changed since. If it fails, all of that is noted still.
+    fn back(&self) -> Result<Value, Failure> {
+        let before = self.state.previous().ok_or_else(|| no_way_back(self.state))?;
+        let mut transfer = self.transfer(&before);
+        let changes = self.state.gate().changes();
+        self.job.begin(changes);
+        let carried = self.catch_up(&mut transfer)?;
+        self.job.step(changes);
+        self.switch(&mut transfer, &before)?;
+        carried.into_iter().for_each(Changes::carried_over);
+        Ok(json!({
+            "model": before.label(),
+            "before": self.now.label(),
+            "items": before.index.count()?,
+            "missing": transfer.missing.len(),
+        }))
+    }
+
+    fn transfer<'b>(&'b self, to: &'b Backend) -> Transfer<'b> {
+        Transfer {
+            state: self.state,
+            job: self.job,
+            from: &self.now,
+            to,
+            pace: self.spec.images_per_second,
+            allow_missing: self.spec.allow_missing,
+            missing: BTreeSet::new(),
         }
+    }
+
+    /// Carries changes over until they are few enough to keep writers out for the rest. Returns them: they go back into the journal if what
+    /// comes next fails.
+    fn catch_up(&self, transfer: &mut Transfer<'_>) -> Result<Vec<Changes<'a>>, Failure> {
+        let mut carried = Vec::new();
         for _ in 0..ROUNDS_MAX {
-            let changed = state.gate().take_journal();
-            let few = changed.len() <= CHANGES_FEW;
-            transfer.items(&changed)?;
-            if few {
+            let changes = Changes::take(self.state).ok_or(TOO_MANY_CHANGES)?;
+            let are_few = changes.ids().len() <= CHANGES_FEW;
+            transfer.items(changes.ids())?;
+            carried.push(changes);
+            transfer.refuse_losses()?;
+            if are_few {
                 break;
             }
         }
-        let recall = self.check(state, old, next)?;
-        switch(state, host, &mut transfer, next)?;
-        Ok(
-            json!({ "model": next.label(), "before": old.label(), "items": items(next)?, "missing": transfer.missing,
-            "recall_at_1": recall }),
-        )
+        Ok(carried)
     }
 
     /// Recall of both models on the queries; an error if the next one is not good enough.
-    fn check(&self, state: &AppState, old: &Backend, next: &Backend) -> Result<Value, String> {
-        let Some(queries) = &self.queries else { return Ok(Value::Null) };
-        let folder = state
-            .options()
-            .import_dir
-            .as_deref()
-            .ok_or("queries need an import folder (server.import_dir)")?;
-        let list = inside(folder, queries)?;
-        let (before, after) = (recall::at_1(old, &list)?, recall::at_1(next, &list)?);
-        let least = self.min_recall_at_1.unwrap_or(before);
+    fn judge(&self, next: &Backend) -> Result<Value, Failure> {
+        let Some(queries) = &self.spec.queries else { return Ok(Value::Null) };
+        let folder = self.state.options().import_dir.as_deref();
+        let path = inside(folder.ok_or("queries need an import folder (server.import_dir)")?, queries)?;
+        let list = SopList::read(&path, None).map_err(|error| Failure::of_file(&path, queries, &error))?;
+        let (before, after) = (recall::at_1(&self.now, &list)?, recall::at_1(next, &list)?);
+        let least = self.spec.min_recall_at_1.unwrap_or(before);
         if after < least {
             return Err(format!(
                 "the next model finds {after:.4} of the queries first, and {least:.4} is required"
-            ));
+            )
+            .into());
         }
         Ok(json!({ "before": before, "after": after }))
     }
 
-    /// Changes back to the model before, with everything that has been changed since.
-    fn go_back(
-        &self,
-        state: &AppState,
-        job: &Job,
-        host: &ModelHost,
-        now: &Arc<Backend>,
-    ) -> Result<Value, String> {
-        let before = state.previous().ok_or("there is no model to go back to")?;
-        let images = state.options().images.as_deref();
-        let mut transfer =
-            Transfer { from: now, to: &before, images, job, pace: self.images_per_second, missing: 0 };
-        let changed = state.gate().take_journal();
-        job.begin(changed.len());
-        transfer.items(&changed).inspect_err(|_| state.gate().note(changed))?;
-        switch(state, host, &mut transfer, &before)?;
-        Ok(
-            json!({ "model": before.label(), "before": now.label(), "items": items(&before)?, "missing": transfer.missing }),
-        )
+    /// Keeps writers out for a moment, catches up with the last changes, and changes places. From here on changes are noted for going back.
+    fn switch(&self, transfer: &mut Transfer<'_>, next: &Arc<Backend>) -> Result<(), Failure> {
+        let closed = self.state.gate().close();
+        // Writers wait, and would be refused if it took long: the searches share the processor for once.
+        transfer.pace = None;
+        let last = Changes::take(self.state).ok_or(TOO_MANY_CHANGES)?;
+        transfer.items(last.ids())?;
+        transfer.refuse_losses()?;
+        next.index.flush()?;
+        self.write_down(next)?;
+        self.state.exchange(Arc::clone(next));
+        self.state.gate().start_journal();
+        last.carried_over();
+        drop(closed);
+        // Nothing that is asked for now can undo it.
+        self.job.complete();
+        tracing::info!(model = %next.label(), "the model has been exchanged");
+        Ok(())
+    }
+
+    /// Writes down which model serves after the next start.
+    fn write_down(&self, next: &Backend) -> Result<(), Failure> {
+        let Some(active) = &next.active else { return Ok(()) };
+        active.write(&self.host.stores).map_err(|error| {
+            // It may be there all the same, if not for certain. The next start must not choose a model that has not taken over: its
+            // catalogue would lack what is written from now on.
+            let again = self.now.active.as_ref().map_or(Ok(()), |now| now.write(&self.host.stores));
+            if let Err(error) = again {
+                tracing::error!(%error, "active.json may name a model that does not serve: see to it before the next start");
+            }
+            Failure::inside("the change cannot be written down", error)
+        })
+    }
+
+    fn load(&self) -> Result<Backend, Failure> {
+        let (spec, host) = (self.spec, self.host);
+        let folder = inside(&host.models, &spec.model)?;
+        let unusable = |error: EngineError| Failure::inside("the model cannot be loaded", error);
+        let mut engine = Engine::load(&folder, &host.engine).map_err(unusable)?;
+        let fingerprint = engine.manifest().fingerprint();
+        if fingerprint == self.now.manifest.fingerprint() {
+            return Err("this is the model that serves already".into());
+        }
+        engine.warm_up(host.batch.max_batch).map_err(unusable)?;
+        let store = host.stores.join(&fingerprint[..16]);
+        fs_err::create_dir_all(&host.stores)
+            .map_err(|error| Failure::inside("there is no place for the model's catalogue", error))?;
+        let options = OpenOptions {
+            create: true,
+            tuning: host.tuning.clone(),
+            ..OpenOptions::new(engine.manifest().embedding_dim, fingerprint)
+        };
+        let index = EmbeddedIndex::open(&store, options).map_err(|error| match error {
+            IndexError::InUse { .. } => Failure::inside(
+                "the model's catalogue is in use; if it is the model before, go back to it",
+                error,
+            ),
+            error => error.into(),
+        })?;
+        let mut backend =
+            Backend::new(Arc::new(engine), host.batch, self.state.metrics_shared(), Arc::new(index))
+                .map_err(unusable)?;
+        backend.active = Some(Active { model: folder, store });
+        Ok(backend)
     }
 }
 
-/// Keeps writers out for a moment, catches up with the last changes, and changes places. From here on changes are noted for going back.
-fn switch(
-    state: &AppState,
-    host: &ModelHost,
-    transfer: &mut Transfer<'_>,
-    next: &Arc<Backend>,
-) -> Result<(), String> {
-    let closed = state.gate().close();
-    transfer.items(&state.gate().take_journal())?;
-    next.index.flush().map_err(|error| error.to_string())?;
-    if let Some(active) = &next.active {
-        active.write(&host.stores).map_err(|error| format!("the change cannot be written down: {error}"))?;
+/// Changes are noted as long as this lives, and after that only if they were told to be: not when an exchange has come to nothing, however
+/// that happened.
+struct Noting<'a> {
+    gate: &'a Gate,
+    is_kept: bool,
+}
+
+impl<'a> Noting<'a> {
+    fn start(gate: &'a Gate) -> Self {
+        gate.start_journal();
+        Self { gate, is_kept: false }
     }
-    state.exchange(Arc::clone(next));
-    state.gate().start_journal();
-    drop(closed);
-    tracing::info!(model = %next.label(), "the model has been exchanged");
-    Ok(())
-}
 
-fn items(backend: &Backend) -> Result<usize, String> {
-    backend.index.count().map_err(|error| error.to_string())
-}
-
-fn load(spec: &ModelSpec, state: &AppState, host: &ModelHost, old: &Backend) -> Result<Backend, String> {
-    let folder = inside(&host.models, &spec.model)?;
-    let mut engine = Engine::load(&folder, &host.engine).map_err(|error| plain(&folder, &error))?;
-    let fingerprint = engine.manifest().fingerprint();
-    if fingerprint == old.manifest.fingerprint() {
-        return Err("this is the model that serves already".to_owned());
+    fn keep(mut self) {
+        self.is_kept = true;
     }
-    engine.warm_up(host.batch.max_batch).map_err(|error| plain(&folder, &error))?;
-    let store = host.stores.join(&fingerprint[..16]);
-    fs_err::create_dir_all(&host.stores).map_err(|error| error.to_string())?;
-    let options = OpenOptions {
-        create: true,
-        tuning: host.tuning.clone(),
-        ..OpenOptions::new(engine.manifest().embedding_dim, fingerprint)
-    };
-    let index = EmbeddedIndex::open(&store, options).map_err(|error| error.to_string())?;
-    let mut backend = Backend::new(Arc::new(engine), host.batch, state.metrics_shared(), Arc::new(index))
-        .map_err(|error| error.to_string())?;
-    backend.active = Some(Active { model: folder, store });
-    Ok(backend)
 }
 
-/// An error's text without where the folder is on the server.
-fn plain(folder: &Path, error: &dyn std::fmt::Display) -> String {
-    error.to_string().replace(&format!("{}", folder.display()), "the model")
+impl Drop for Noting<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.gate.stop_journal();
+        }
+    }
 }

@@ -9,16 +9,24 @@ mod recall;
 mod routes;
 mod transfer;
 
-use std::path::PathBuf;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use dfml_index::Tuning;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::{AppState, durable};
 use crate::engine::{BatchOptions, EngineOptions};
 
 pub(super) use routes::{__path_list_models, __path_load_model, __path_roll_back};
 pub(super) use routes::{list_models, load_model, roll_back};
+
+/// Why an exchange comes to nothing that could not note every change.
+const TOO_MANY_CHANGES: &str =
+    "more items have changed meanwhile than the server remembers; try again when less is written";
 
 /// Where models and their catalogues lie, and how a model is run.
 #[derive(Clone, Debug)]
@@ -48,7 +56,7 @@ pub(super) struct ModelSpec {
     /// Least share of the queries whose product is found first; if not given, it must not be lower than the present model's.
     #[schema(minimum = 0.0, maximum = 1.0)]
     pub(super) min_recall_at_1: Option<f64>,
-    /// Take over even if items have no picture to embed again; they are lost.
+    /// Take over even if items have no picture to embed again, those that are stored meanwhile included; they are lost, and counted.
     #[serde(default)]
     pub(super) allow_missing: bool,
     /// Most pictures per second, so that searches keep their pace; no limit if not given.
@@ -78,18 +86,24 @@ impl Active {
     ///
     /// # Errors
     /// The file is there and cannot be read.
-    pub fn read(stores: &std::path::Path) -> std::io::Result<Option<Self>> {
+    pub fn read(stores: &Path) -> io::Result<Option<Self>> {
         match fs_err::read(stores.join(Self::FILE)) {
             Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn write(&self, stores: &std::path::Path) -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(stores)?;
-        serde_json::to_writer_pretty(&mut file, self)?;
-        file.as_file().sync_all()?;
-        file.persist(stores.join(Self::FILE)).map(drop).map_err(|error| error.error)
+    fn write(&self, stores: &Path) -> io::Result<()> {
+        durable::write(&stores.join(Self::FILE), &serde_json::to_vec_pretty(self)?)
+    }
+}
+
+/// Why there is no model to go back to.
+fn no_way_back(state: &AppState) -> &'static str {
+    if state.gate().has_overflowed() {
+        "more items have changed since the exchange than the server remembers, so the model before was given up: load it again"
+    } else {
+        "there is no model to go back to"
     }
 }

@@ -1,22 +1,18 @@
 //! How many of a list's pictures find their own product first.
 
-use std::{
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-};
+use std::{ops::ControlFlow, path::PathBuf};
 
-use dfml_index::{SearchRequest, sop::SopList};
+use dfml_index::{IndexError, SearchRequest, sop::SopList};
 
 use crate::{
     bulk::{BulkOptions, embed_files},
-    http::Backend,
+    http::{Backend, jobs::Failure},
 };
 
 /// Recall@1 by product of the pictures of a list whose products are in the catalogue.
-pub(super) fn at_1(backend: &Backend, list: &Path) -> Result<f64, String> {
-    let list = SopList::read(list, None).map_err(|error| error.to_string())?;
+pub(super) fn at_1(backend: &Backend, list: &SopList) -> Result<f64, Failure> {
     let paths: Vec<PathBuf> = list.entries.iter().map(|entry| list.root.join(&entry.path)).collect();
-    let (mut asked, mut found, mut failed) = (0usize, 0usize, None);
+    let (mut asked, mut found, mut failed) = (0usize, 0usize, None::<IndexError>);
     embed_files(
         &backend.engine,
         &paths,
@@ -33,16 +29,15 @@ pub(super) fn at_1(backend: &Backend, list: &Path) -> Result<f64, String> {
                     ControlFlow::Continue(())
                 }
                 Err(error) => {
-                    failed = Some(error.to_string());
+                    failed = Some(error);
                     ControlFlow::Break(())
                 }
             }
         },
-    )
-    .map_err(|error| error.to_string())?;
+    )?;
     match failed {
-        Some(error) => Err(error),
-        None if asked == 0 => Err("none of the queries can be read".to_owned()),
+        Some(error) => Err(error.into()),
+        None if asked == 0 => Err("none of the queries can be read".into()),
         None => Ok(found as f64 / asked as f64),
     }
 }

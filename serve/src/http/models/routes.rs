@@ -1,17 +1,20 @@
 //! The routes of `/v1/models`.
 
+#![allow(unused_qualifications, reason = "the macro that describes parameters writes full paths")]
+
 use axum::{
     Json,
     extract::{Request, State},
 };
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::ModelSpec;
+use super::{ModelSpec, no_way_back};
 use crate::http::{
     ApiError, AppState,
-    extract::JsonBody,
+    extract::Parameters,
     jobs::{Accepted, JobSpec, JobView, inside},
+    json,
 };
 
 /// The models of a server.
@@ -23,6 +26,15 @@ pub(in crate::http) struct ModelList {
     previous: Option<String>,
     /// Directories that can be loaded.
     available: Vec<String>,
+}
+
+/// What going back may cost.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct RollBackQuery {
+    /// Go back even if items that have changed since have no picture to embed again; they are lost, and counted.
+    allow_missing: bool,
 }
 
 /// List models
@@ -56,7 +68,8 @@ fn directories(folder: &std::path::Path) -> Vec<String> {
 /// Load another model
 ///
 /// As a job: the model is loaded beside the one that serves, the catalogue is embedded again out of its pictures, the queries decide,
-/// and the two change places at once. Searches are answered all the time, and no change to the catalogue is lost.
+/// and the two change places at once. Searches are answered all the time, and no change to the catalogue is lost: one that cannot be
+/// carried over, such as an item without a picture, makes the job fail unless `allow_missing` lets it go.
 #[utoipa::path(
     post, path = "/v1/models", tag = "models", request_body = ModelSpec,
     responses((status = 202, description = "The job; `location` is its address.", body = JobView)),
@@ -66,7 +79,7 @@ pub(in crate::http) async fn load_model(
     request: Request,
 ) -> Result<Accepted, ApiError> {
     state.backend()?;
-    let JsonBody(spec) = JsonBody::<ModelSpec>::read(request, &state).await?;
+    let spec: ModelSpec = json::order(request).await?;
     let folder = host(&state)?;
     let model = spec.model.clone();
     let checked = tokio::task::spawn_blocking(move || inside(&folder, &model)).await;
@@ -80,23 +93,28 @@ pub(in crate::http) async fn load_model(
     if spec.min_recall_at_1.is_some_and(|least| !(0.0..=1.0).contains(&least)) {
         return Err(wrong("min_recall_at_1 is from 0 to 1"));
     }
-    Accepted::submit(&state, JobSpec::Model(ModelSpec { back: false, ..spec }))
+    Accepted::submit(&state, JobSpec::Model(ModelSpec { back: false, ..spec })).await
 }
 
 /// Go back to the model before
 ///
-/// With everything that has been changed in the catalogue since, as a job.
+/// With everything that has been changed in the catalogue since, as a job. If more has changed than the server remembers, there is no
+/// going back.
 #[utoipa::path(
-    post, path = "/v1/models/rollback", tag = "models",
+    post, path = "/v1/models/rollback", tag = "models", params(RollBackQuery),
     responses((status = 202, description = "The job; `location` is its address.", body = JobView)),
 )]
-pub(in crate::http) async fn roll_back(State(state): State<AppState>) -> Result<Accepted, ApiError> {
+pub(in crate::http) async fn roll_back(
+    State(state): State<AppState>,
+    Parameters(RollBackQuery { allow_missing }): Parameters<RollBackQuery>,
+) -> Result<Accepted, ApiError> {
     state.backend()?;
     host(&state)?;
     if state.previous().is_none() {
-        return Err(ApiError::Conflict { reason: "there is no model to go back to".to_owned() });
+        return Err(ApiError::Conflict { reason: no_way_back(&state).to_owned() });
     }
-    Accepted::submit(&state, JobSpec::Model(ModelSpec { back: true, ..ModelSpec::default() }))
+    Accepted::submit(&state, JobSpec::Model(ModelSpec { back: true, allow_missing, ..ModelSpec::default() }))
+        .await
 }
 
 fn host(state: &AppState) -> Result<std::path::PathBuf, ApiError> {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     ops::ControlFlow,
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -11,12 +11,14 @@ use std::{
 use dfml_index::Item;
 use serde_json::Value;
 
+use super::TOO_MANY_CHANGES;
 use crate::{
     bulk::{BulkOptions, embed_files},
     http::{
-        Backend,
+        AppState, Backend,
+        error::shortened,
         images::PATH_KEY,
-        jobs::{Job, inside},
+        jobs::{Failure, Job, inside},
     },
 };
 
@@ -24,145 +26,227 @@ use crate::{
 const PAGE_ITEMS: usize = 128;
 /// One worker and small batches: the searches that are answered meanwhile come first.
 const OPTIONS: BulkOptions = BulkOptions { batch: 4, workers: Some(1), digest: false };
+/// Items that would be lost are told by their names up to so many.
+const NAMED: usize = 5;
+/// How soon a transfer that waits notices that it is not wanted any more.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// A transfer under way.
 pub(super) struct Transfer<'a> {
+    pub(super) state: &'a AppState,
+    pub(super) job: &'a Job,
     pub(super) from: &'a Backend,
     pub(super) to: &'a Backend,
-    /// The image folder.
-    pub(super) images: Option<&'a Path>,
-    pub(super) job: &'a Job,
     /// Most pictures per second.
     pub(super) pace: Option<f64>,
-    /// Items that could not be embedded again.
-    pub(super) missing: usize,
+    /// Whether items may be lost.
+    pub(super) allow_missing: bool,
+    /// Items that the other catalogue does not have, because there is no picture of which to make their vector.
+    pub(super) missing: BTreeSet<String>,
+}
+
+/// What became of some items.
+struct Embedded {
+    items: Vec<Item>,
+    /// Those that could not be embedded, and why.
+    missed: Vec<(String, Failure)>,
 }
 
 impl Transfer<'_> {
     /// Transfers all items, and removes those that are only in the other catalogue.
-    pub(super) fn everything(&mut self) -> Result<(), String> {
+    pub(super) fn everything(&mut self) -> Result<(), Failure> {
         let mut after = None::<String>;
         loop {
-            let page = self.from.index.page(after.as_deref(), PAGE_ITEMS).map_err(text)?;
+            let page = self.from.index.page(after.as_deref(), PAGE_ITEMS)?;
             let Some(last) = page.last() else { break };
             after = Some(last.id.clone());
             let count = page.len();
-            self.page(page)?;
+            let unknown = self.unknown(page)?;
+            self.carry(unknown)?;
             self.job.step(count);
         }
         self.remove_strays()
     }
 
-    /// Brings single items up to date: changed, new or gone.
-    pub(super) fn items(&mut self, ids: &BTreeSet<String>) -> Result<(), String> {
+    /// Brings single items up to date: changed, new or gone. They are embedded anew even if they look the same, as there may be another
+    /// picture under the same path.
+    pub(super) fn items(&mut self, ids: &BTreeSet<String>) -> Result<(), Failure> {
         let ids: Vec<&String> = ids.iter().collect();
         for chunk in ids.chunks(PAGE_ITEMS) {
             let (mut there, mut gone) = (Vec::new(), Vec::new());
             for &id in chunk {
-                match self.from.index.get(id).map_err(text)? {
+                match self.from.index.get(id)? {
                     Some(item) => there.push(item),
                     None => gone.push(id.clone()),
                 }
             }
-            self.to.index.delete(&gone).map_err(text)?;
-            self.page(there)?;
+            self.delete(&gone)?;
+            for id in &gone {
+                self.missing.remove(id);
+            }
+            self.carry(there)?;
         }
         Ok(())
     }
 
-    fn page(&mut self, items: Vec<Item>) -> Result<(), String> {
-        let start = Instant::now();
-        let mut fresh = Vec::new();
+    /// Refuses to go on if items would be lost that may not be.
+    pub(super) fn refuse_losses(&self) -> Result<(), Failure> {
+        if self.allow_missing || self.missing.is_empty() {
+            return Ok(());
+        }
+        let named: Vec<String> =
+            self.missing.iter().take(NAMED).map(|id| format!("{:?}", shortened(id))).collect();
+        let more = match self.missing.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Err(format!(
+            "{} items have no picture that can be embedded again and would be lost: {}{more}; allow_missing lets them go",
+            self.missing.len(),
+            named.join(", ")
+        )
+        .into())
+    }
+
+    /// Without those that an earlier, interrupted run has carried over.
+    fn unknown(&self, items: Vec<Item>) -> Result<Vec<Item>, Failure> {
+        let mut unknown = Vec::new();
         for item in items {
-            let known = self.to.index.get(&item.id).map_err(text)?;
+            let known = self.to.index.get(&item.id)?;
             let is_same = known
                 .is_some_and(|known| known.product_id == item.product_id && known.metadata == item.metadata);
             if !is_same {
-                fresh.push(item);
+                unknown.push(item);
             }
         }
-        let embedded = self.embed(fresh)?;
-        let count = embedded.len();
-        if !embedded.is_empty() {
-            self.to.index.upsert(embedded).map_err(text)?;
-        }
-        if let Some(pace) = self.pace {
-            let due = Duration::try_from_secs_f64(count as f64 / pace).unwrap_or_default();
-            self.pause(due.saturating_sub(start.elapsed()));
-        }
-        self.stopped()
+        Ok(unknown)
     }
 
-    /// The items with the other model's vectors; those without a picture are left out and counted.
-    fn embed(&mut self, items: Vec<Item>) -> Result<Vec<Item>, String> {
-        let (mut paths, mut pictured) = (Vec::<PathBuf>::new(), Vec::new());
+    /// Embeds items and stores them, not faster than is wanted.
+    fn carry(&mut self, items: Vec<Item>) -> Result<(), Failure> {
+        let start = Instant::now();
+        let Embedded { items, missed } = self.embed(items)?;
+        let count = items.len();
+        for item in &items {
+            self.missing.remove(&item.id);
+        }
+        if !items.is_empty() {
+            self.to.index.upsert(items)?;
+        }
+        self.miss(missed)?;
+        if let Some(pace) = self.pace {
+            self.wait(start, time_for(count, pace));
+        }
+        self.go_on()
+    }
+
+    /// The items with the other model's vectors, and those of which there is no picture.
+    fn embed(&self, items: Vec<Item>) -> Result<Embedded, Failure> {
+        let (mut paths, mut pictured, mut missed) = (Vec::<PathBuf>::new(), Vec::new(), Vec::new());
         for item in items {
             match self.picture(&item) {
                 Ok(path) => {
                     paths.push(path);
                     pictured.push(Some(item));
                 }
-                Err(why) => self.miss(&item.id, &why),
+                Err(why) => missed.push((item.id, why)),
             }
         }
-        let (mut embedded, mut missed) = (Vec::with_capacity(paths.len()), Vec::new());
+        let mut embedded = Vec::with_capacity(paths.len());
         embed_files(&self.to.engine, &paths, &OPTIONS, |position, result| {
             if let Some(item) = pictured[position].take() {
                 match result {
                     Ok(embedding) => embedded.push(Item { vector: embedding.vector, ..item }),
-                    Err(error) => missed.push((item.id, error.kind.to_string())),
+                    Err(error) => missed.push((item.id, Failure::from(&error))),
                 }
             }
             if self.job.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .map_err(text)?;
-        for (id, why) in missed {
-            self.miss(&id, &why);
-        }
-        Ok(embedded)
+        })?;
+        Ok(Embedded { items: embedded, missed })
     }
 
-    fn picture(&self, item: &Item) -> Result<PathBuf, String> {
-        let folder = self.images.ok_or("the server has no image folder")?;
+    fn picture(&self, item: &Item) -> Result<PathBuf, Failure> {
+        let folder = self.state.options().images.as_deref().ok_or("the server has no image folder")?;
         let path = item.metadata.get(PATH_KEY).and_then(Value::as_str).ok_or("it has no picture")?;
-        inside(folder, path)
+        inside(folder, path).map_err(Failure::from)
     }
 
-    fn miss(&mut self, id: &str, why: &str) {
-        self.missing += 1;
-        self.job.fail_part(format!("{id}: {why}"));
+    /// Notes items that could not be embedded. A copy from before goes, too: it would be found by what is no longer so.
+    fn miss(&mut self, missed: Vec<(String, Failure)>) -> Result<(), Failure> {
+        let ids: Vec<String> = missed.iter().map(|(id, _)| id.clone()).collect();
+        self.delete(&ids)?;
+        for (id, why) in missed {
+            if !self.missing.contains(&id) {
+                self.job.fail_part(&id, &why);
+                self.missing.insert(id);
+            }
+        }
+        Ok(())
     }
 
     /// Items that were transferred by an earlier, interrupted run and have been deleted since.
-    fn remove_strays(&self) -> Result<(), String> {
+    fn remove_strays(&self) -> Result<(), Failure> {
         let mut after = None::<String>;
         loop {
-            let page = self.to.index.page(after.as_deref(), PAGE_ITEMS).map_err(text)?;
+            let page = self.to.index.page(after.as_deref(), PAGE_ITEMS)?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.id.clone());
             let mut strays = Vec::new();
             for item in page {
-                if self.from.index.get(&item.id).map_err(text)?.is_none() {
+                if self.from.index.get(&item.id)?.is_none() {
                     strays.push(item.id);
                 }
             }
-            self.to.index.delete(&strays).map_err(text)?;
+            self.delete(&strays)?;
         }
     }
 
-    /// Waits, but not longer than the job is wanted.
-    fn pause(&self, how_long: Duration) {
-        let until = Instant::now() + how_long;
-        while Instant::now() < until && !self.job.is_cancelled() {
-            thread::sleep(Duration::from_millis(20).min(until.saturating_duration_since(Instant::now())));
+    fn delete(&self, ids: &[String]) -> Result<(), Failure> {
+        if !ids.is_empty() {
+            self.to.index.delete(ids)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until so much time has passed since the start, but not longer than the job is wanted.
+    fn wait(&self, start: Instant, time: Duration) {
+        while !self.job.is_cancelled() {
+            let left = time.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left.min(MOMENT));
         }
     }
 
-    fn stopped(&self) -> Result<(), String> {
-        if self.job.is_cancelled() { Err("cancelled".to_owned()) } else { Ok(()) }
+    /// Whether there is still a point in it.
+    fn go_on(&self) -> Result<(), Failure> {
+        if self.job.is_cancelled() {
+            return Err("cancelled".into());
+        }
+        if self.state.gate().has_overflowed() {
+            return Err(TOO_MANY_CHANGES.into());
+        }
+        Ok(())
     }
 }
 
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
+/// How long so many pictures take at a pace. Next to no pace is for ever: such a time is compared, but never added to another one.
+fn time_for(pictures: usize, pace: f64) -> Duration {
+    Duration::try_from_secs_f64(pictures as f64 / pace).unwrap_or(Duration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pace_has_its_time() {
+        assert_eq!(time_for(3, 2.0), Duration::from_millis(1500));
+        assert_eq!(time_for(0, 0.5), Duration::ZERO);
+        // Too long to be added to the present, and too long to be said at all.
+        assert!(time_for(36, 1e-17) > Duration::from_secs(1 << 60));
+        assert_eq!(time_for(36, 1e-30), Duration::MAX);
+        assert_eq!(time_for(36, f64::MIN_POSITIVE), Duration::MAX);
+    }
 }

@@ -17,7 +17,7 @@ use axum::{
 use futures_util::{StreamExt as _, stream};
 use tracing::Instrument as _;
 
-use super::{ApiError, AppState, Problem, extract::JsonBody};
+use super::{ApiError, AppState, Problem};
 use crate::{metrics::Stage, traces};
 
 pub(super) use answer::{BatchAnswer, BatchResponse, Shown};
@@ -49,10 +49,10 @@ pub(super) struct SearchForm {
     filter: Option<String>,
     /// Least cosine similarity.
     #[schema(nullable = false)]
-    threshold: Option<f32>,
+    threshold: Option<f64>,
     /// Least probability that a result shows the query's product.
     #[schema(nullable = false)]
-    min_probability: Option<f32>,
+    min_probability: Option<f64>,
     /// Compare with every item.
     #[schema(nullable = false)]
     exact: Option<bool>,
@@ -104,9 +104,10 @@ pub(super) async fn search(State(state): State<AppState>, request: Request) -> R
     let start = Instant::now();
     let backend = state.backend()?;
     // Before the body is read: its bytes are the first thing that costs memory.
-    let _place = state.admission().enter(&request, state.options().body_bytes_max)?;
-    let reading = Ask::read(request, state.options().body_bytes_max);
-    let ask = reading.instrument(traces::stage(Stage::Read)).await?;
+    let (intake, request) = state.admission().intake(request, state.options().body_bytes_max)?;
+    let reading = Ask::read(request, intake, &state);
+    let (ask, intake) = reading.instrument(traces::stage(Stage::Read)).await?;
+    let _place = intake.admit()?;
     let read = start.elapsed();
     state.metrics().stage(Stage::Read, read);
     let response = run::answer(&state, &backend, ask, read).await?;
@@ -131,8 +132,7 @@ pub(super) async fn search_batch(
 ) -> Result<Json<BatchResponse>, ApiError> {
     let start = Instant::now();
     let backend = state.backend()?;
-    let _place = state.admission().enter(&request, state.options().bulk_body_bytes_max)?;
-    let JsonBody(BatchBody { searches }) = JsonBody::read(request, &state).await?;
+    let (BatchBody { searches }, _place) = state.admission().json(request, &state).await?;
     state.check_batch("searches", searches.len())?;
     state.metrics().stage(Stage::Read, start.elapsed());
     let answers = stream::iter(searches).map(|body| {

@@ -58,8 +58,8 @@ fn number(name: &'static str, value: &str) -> Result<usize, ApiError> {
     value.parse().map_err(|_| invalid(name, value, "a whole number".to_owned()))
 }
 
-fn real(name: &'static str, value: &str) -> Result<f32, ApiError> {
-    let parsed = value.parse::<f32>().ok().filter(|number| number.is_finite());
+fn real(name: &'static str, value: &str) -> Result<f64, ApiError> {
+    let parsed = value.parse::<f64>().ok().filter(|number| number.is_finite());
     parsed.ok_or_else(|| invalid(name, value, "a number".to_owned()))
 }
 

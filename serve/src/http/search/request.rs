@@ -48,10 +48,10 @@ pub struct SearchBody {
     pub filter: Option<Filter>,
     /// Only results of at least this cosine similarity.
     #[schema(minimum = -1.0, maximum = 1.0)]
-    pub threshold: Option<f32>,
+    pub threshold: Option<f64>,
     /// Only results that show the query's product with at least this probability; needs a calibrated model.
     #[schema(minimum = 0.0, maximum = 1.0)]
-    pub min_probability: Option<f32>,
+    pub min_probability: Option<f64>,
     /// Compare with every item instead of walking the graph of a large index.
     pub exact: bool,
     /// Effort of a graph search; the index's own choice if not given.

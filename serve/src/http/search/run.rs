@@ -52,6 +52,11 @@ pub(in crate::http) async fn answer(
         negative: pictures.examples(state, backend, &body.negative).await?,
     };
     let calibrated = request.positive.len() == 1 && request.negative.is_empty();
+    if body.min_probability.is_some() && !calibrated {
+        let reason =
+            "min_probability is the probability of a match with one example; there are several".to_owned();
+        return Err(ApiError::Unprocessable { code: "several_examples", reason });
+    }
     let searching = Instant::now();
     let asking = state.ask(backend, move |index| index.search(&request));
     let hits = asking.instrument(traces::stage(Stage::Search)).await??;
@@ -152,15 +157,16 @@ impl Pictures {
 
 /// The least similarity that is wanted, from `threshold` and `min_probability`.
 fn threshold(backend: &Backend, body: &SearchBody) -> Result<Option<f32>, ApiError> {
-    let Some(least) = body.min_probability else { return Ok(body.threshold) };
+    let threshold = body.threshold.map(|threshold| threshold as f32);
+    let Some(least) = body.min_probability else { return Ok(threshold) };
     let calibration = backend.manifest.calibration.as_ref().ok_or_else(|| ApiError::Unprocessable {
         code: "not_calibrated",
         reason: "min_probability needs a calibrated model; `dfml calibrate` makes one".to_owned(),
     })?;
     // Nothing is similar enough for a probability that the model never reaches.
     const UNREACHABLE: f64 = 2.0;
-    let similarity = calibration.similarity(f64::from(least)).unwrap_or(UNREACHABLE) as f32;
-    Ok(Some(body.threshold.map_or(similarity, |threshold| threshold.max(similarity))))
+    let similarity = calibration.similarity(least).unwrap_or(UNREACHABLE) as f32;
+    Ok(Some(threshold.map_or(similarity, |threshold| threshold.max(similarity))))
 }
 
 async fn with_vectors(

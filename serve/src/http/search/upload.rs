@@ -10,7 +10,7 @@ use axum::{
 };
 
 use super::{
-    super::{ApiError, error::shortened, extract},
+    super::{ApiError, AppState, admission::Intake, error::shortened, extract, json},
     request::SearchBody,
 };
 
@@ -29,9 +29,13 @@ pub(in crate::http) struct Ask {
 }
 
 impl Ask {
-    /// Reads a request's query string and body; never more than `body_bytes_max` of the latter.
-    pub(super) async fn read(request: Request, body_bytes_max: usize) -> Result<Self, ApiError> {
-        extract::refuse_announced_size(&request, body_bytes_max)?;
+    /// Reads a request's query string and body; never more than [`crate::http::HttpOptions::body_bytes_max`] of the latter.
+    pub(super) async fn read(
+        request: Request,
+        intake: Intake,
+        state: &AppState,
+    ) -> Result<(Self, Intake), ApiError> {
+        let body_bytes_max = state.options().body_bytes_max;
         let query = request.uri().query().unwrap_or_default();
         let kind = kind(&request)?;
         if kind == Kind::Json {
@@ -39,15 +43,17 @@ impl Ask {
                 let reason = "with a JSON body, parameters go into the body, not into the address".to_owned();
                 return Err(ApiError::Unprocessable { code: "parameters_twice", reason });
             }
-            let body = extract::parse(&extract::read(request, body_bytes_max).await?)?;
-            return Ok(Self { file: None, body });
+            let text = extract::read(request, body_bytes_max).await?;
+            let (body, intake) = json::take_in(text, intake, state).await?;
+            return Ok((Self { file: None, body }, intake));
         }
         let mut body = SearchBody::default();
         body.set_query(query)?;
-        match kind {
-            Kind::Form => Self::read_form(request, body, body_bytes_max).await,
-            Kind::Image | Kind::Json => Self::read_raw(request, body, body_bytes_max).await,
-        }
+        let ask = match kind {
+            Kind::Form => Self::read_form(request, body, body_bytes_max).await?,
+            Kind::Image | Kind::Json => Self::read_raw(request, body, body_bytes_max).await?,
+        };
+        Ok((ask, intake))
     }
 
     async fn read_form(
@@ -130,6 +136,9 @@ async fn text(mut field: Field<'_>, body_bytes_max: usize) -> Result<String, Api
 fn broken(error: &MultipartError, body_bytes_max: usize) -> ApiError {
     match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyTooLarge { limit: body_bytes_max },
-        _ => ApiError::Body { reason: error.body_text() },
+        _ => match extract::broken(error, body_bytes_max) {
+            ApiError::Body { .. } => ApiError::Body { reason: error.body_text() },
+            other => other,
+        },
     }
 }

@@ -3,7 +3,10 @@
 mod lines;
 mod parquet;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, bail};
 use dfml_index::{Item, ItemStore, OpenOptions, StoreReader, StoreWriter};
@@ -19,7 +22,7 @@ const BATCH: usize = 1024;
 
 /// Put ready vectors into a store.
 ///
-/// Items that the store already has just so are left alone, so an interrupted run is resumed by running it again. A store that
+/// No two items may have the same id. Items that the store already has just so are left alone, so an interrupted run is resumed by running it again. A store that
 /// does not exist is made, for the model of --model or of the export.
 ///
 /// The columns of a Parquet file: id or path (text); embedding or vector (list of numbers); product_id (text; the id if there is
@@ -44,7 +47,8 @@ pub(super) struct Args {
     /// embedding of a Parquet file.
     #[arg(long, value_name = "FILE")]
     vectors: Option<PathBuf>,
-    /// The model that made the vectors; needed for a new store unless the items come from an export.
+    /// The model that made the vectors; needed for a new store unless the items come from an export. An export of another model is
+    /// refused.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Exit with code 1 if any item was left out.
@@ -79,6 +83,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Done> {
         let vectors = args.vectors.as_deref().map(vectors).transpose()?;
         lines::entries(&args.items, vectors)?
     };
+    refuse_duplicates(&entries.list)?;
     let options = options(&args, &entries)?;
     let store = StoreWriter::open(&args.catalogue, &options)?;
     let done = fill(&args, &store, entries.list)?;
@@ -103,6 +108,10 @@ fn vectors(path: &Path) -> anyhow::Result<Vec<Vector>> {
 fn options(args: &Args, entries: &Entries) -> anyhow::Result<OpenOptions> {
     let (dim, fingerprint) = if let Some(model) = &args.model {
         let manifest = Manifest::load(model)?;
+        // With --vectors it is not the export's vectors that are stored.
+        let header = entries.header.as_ref().filter(|_| args.vectors.is_none());
+        refuse_other_model(header, &manifest.fingerprint())
+            .with_context(|| args.items.display().to_string())?;
         (manifest.embedding_dim, manifest.fingerprint())
     } else if let Some(header) = &entries.header {
         (header.dim, header.model_fingerprint.clone())
@@ -117,6 +126,27 @@ fn options(args: &Args, entries: &Entries) -> anyhow::Result<OpenOptions> {
         check(&entry.item.vector, dim).with_context(|| entry.place.clone())?;
     }
     Ok(OpenOptions { create: true, ..OpenOptions::new(dim, fingerprint) })
+}
+
+/// Vectors of one model must not be stored as another's: they would be compared, and mean nothing to each other.
+fn refuse_other_model(header: Option<&Header>, fingerprint: &str) -> anyhow::Result<()> {
+    match header.map(|header| &header.model_fingerprint) {
+        Some(made_by) if made_by != fingerprint => {
+            bail!("its vectors are those of model {made_by}, and --model is {fingerprint}")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Of two items with one id each would be found changed by the other, and be stored again, every time.
+fn refuse_duplicates(entries: &[Entry]) -> anyhow::Result<()> {
+    let mut places = HashMap::new();
+    for Entry { item, place, .. } in entries {
+        if let Some(first) = places.insert(&item.id, place) {
+            bail!("{place}: item {:?} is that of {first} again", item.id);
+        }
+    }
+    Ok(())
 }
 
 fn check(vector: &[f32], dim: usize) -> anyhow::Result<()> {
@@ -170,4 +200,32 @@ fn fill(args: &Args, store: &StoreWriter, entries: Vec<Entry>) -> anyhow::Result
         bail!("{left_out} items were left out");
     }
     Ok(Done::Complete)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_export_of_another_model_is_refused() {
+        let header = Header { dfml_export: EXPORT, dim: 2, model_fingerprint: "one".into() };
+        assert!(refuse_other_model(Some(&header), "one").is_ok());
+        assert!(refuse_other_model(None, "another").is_ok(), "who does not say is believed");
+        let told = refuse_other_model(Some(&header), "another").expect_err("refused").to_string();
+        assert!(told.contains("model one") && told.contains("--model is another"), "{told}");
+    }
+
+    #[test]
+    fn an_id_that_comes_twice_is_refused_with_its_line() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("items.jsonl");
+        let line = |id: &str| format!("{{\"id\":\"{id}\",\"product_id\":\"p\",\"vector\":[1.0]}}\n");
+        let read = |ids: &[&str]| {
+            fs_err::write(&file, ids.iter().map(|id| line(id)).collect::<String>()).expect("writes");
+            lines::entries(&file, None).expect("reads").list
+        };
+        assert!(refuse_duplicates(&read(&["a", "b"])).is_ok());
+        let told = refuse_duplicates(&read(&["a", "b", "a"])).expect_err("refused").to_string();
+        assert!(told.contains("items.jsonl:3: item \"a\"") && told.contains("items.jsonl:1 again"), "{told}");
+    }
 }

@@ -1,25 +1,31 @@
 //! `dfml index copy`: a catalogue from one backend to another.
 
-use std::{collections::HashMap, path::PathBuf, time::Instant};
+mod tally;
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    time::Instant,
+};
 
 use anyhow::{Context as _, bail};
 use dfml_index::{EmbeddedIndex, IndexError, Item, OpenOptions, StoreReader, VectorIndex};
 use dfml_qdrant::QdrantIndex;
 use dfml_serve::settings::Settings;
-use sha2::{Digest, Sha256};
 
 use super::{Done, interrupt::Interrupt, progress::Progress};
+use tally::{Tally, compare, tally};
 
 /// Items read and written at a time.
 const PAGE: usize = 1024;
 /// Vectors that are compared, about.
 const SAMPLES: usize = 1000;
 
-/// Copy a catalogue between a store directory and Qdrant, either way, and check the copy.
+/// Make a catalogue in a store directory or on Qdrant the same as another one, and check that it is.
 ///
-/// What the copy has already is left alone, so an interrupted run is resumed by running it again. The check compares the number of
-/// items, a checksum of all ids, products and metadata, and the vectors of a sample. A server may be using a store that is copied
-/// from; what is written to it meanwhile is copied by the next run.
+/// What the copy has already is left alone, so an interrupted run is resumed by running it again. Items that only the copy has are
+/// removed from it. The check compares the number of items, a checksum of all ids, products and metadata, and the vectors of a
+/// sample. A server may be using a store that is copied from; what is written to it meanwhile is copied by the next run.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   dfml --config serve.toml index copy --from store --to qdrant
@@ -92,6 +98,22 @@ impl Source {
         }
     }
 
+    /// Those of these ids that it has.
+    fn known(&self, ids: &[String]) -> Result<HashSet<String>, IndexError> {
+        match self {
+            Self::Store(reader) => {
+                let mut known = HashSet::new();
+                for id in ids {
+                    if reader.contains(id)? {
+                        known.insert(id.clone());
+                    }
+                }
+                Ok(known)
+            }
+            Self::Qdrant(index) => Ok(index.get_many(ids)?.into_iter().map(|item| item.id).collect()),
+        }
+    }
+
     /// Length of the vectors and the model's fingerprint.
     fn model(&self) -> (usize, String) {
         match self {
@@ -101,38 +123,15 @@ impl Source {
     }
 }
 
-/// What a walk through a catalogue adds up to, whatever its order.
-#[derive(Default)]
-struct Tally {
-    items: usize,
-    sum: u128,
-    samples: HashMap<String, Item>,
-}
-
-impl Tally {
-    /// Adds an item; every `each`th one, by its id, is kept.
-    fn add(&mut self, item: &Item, each: usize) {
-        let metadata = serde_json::Value::Object(item.metadata.clone()).to_string();
-        let parts = [item.id.as_str(), &item.product_id, &metadata];
-        let digest = parts.iter().fold(Sha256::new(), |digest, part| {
-            digest.chain_update((part.len() as u64).to_le_bytes()).chain_update(part)
-        });
-        let mut half = [0; 16];
-        half.copy_from_slice(&digest.finalize()[..16]);
-        let number = u128::from_le_bytes(half);
-        self.items += 1;
-        self.sum = self.sum.wrapping_add(number);
-        if number % (each.max(1) as u128) == 0 {
-            self.samples.insert(item.id.clone(), item.clone());
-        }
-    }
-}
-
 pub(super) fn run(args: &Args, settings: Settings) -> anyhow::Result<Done> {
     if args.from == args.to {
         bail!("--from and --to are the same catalogue");
     }
-    let source = Source::open(&args.from, &settings)?;
+    copy(args, &settings, &Interrupt::listen()?)
+}
+
+fn copy(args: &Args, settings: &Settings, interrupt: &Interrupt) -> anyhow::Result<Done> {
+    let source = Source::open(&args.from, settings)?;
     let (dim, fingerprint) = source.model();
     let options = OpenOptions {
         create: !args.verify_only,
@@ -143,29 +142,47 @@ pub(super) fn run(args: &Args, settings: Settings) -> anyhow::Result<Done> {
         Home::Folder(path) => Box::new(EmbeddedIndex::open(path, options)?),
         Home::Qdrant => Box::new(QdrantIndex::open(&settings.index.qdrant, &options)?),
     };
-    let interrupt = Interrupt::listen()?;
     let each = source.count()? / SAMPLES + 1;
-    let Some(copied) = walk(args, &source, &*target, each, &interrupt)? else {
+    let Some(copied) = fill(args, &source, &*target, each, interrupt)? else {
         eprintln!("interrupted; the copy has what was done, run the same command again to go on");
         return Ok(Done::Interrupted);
     };
     if args.no_verify {
         return Ok(Done::Complete);
     }
-    let Some(found) = tally(&*target, each, &interrupt)? else { return Ok(Done::Interrupted) };
+    let Some(found) = tally(&*target, each, interrupt)? else { return Ok(Done::Interrupted) };
     compare(&copied, &found).with_context(|| {
-        let (from, to) = (args.from.name(&settings), args.to.name(&settings));
+        let (from, to) = (args.from.name(settings), args.to.name(settings));
         format!("{to} is no copy of {from}; if {from} was written to meanwhile, run the command again")
     })?;
     println!(
         "{}: {} items as in {}: ids, products and metadata (checksum {:032x}), {} vectors compared",
-        args.to.name(&settings),
+        args.to.name(settings),
         found.items,
-        args.from.name(&settings),
+        args.from.name(settings),
         found.sum,
         copied.samples.len()
     );
     Ok(Done::Complete)
+}
+
+/// Reads the source and brings the target up to date with it, unless there is only something to check; `None` if interrupted.
+fn fill(
+    args: &Args,
+    source: &Source,
+    target: &dyn VectorIndex,
+    each: usize,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Option<Tally>> {
+    let Some(copied) = walk(args, source, target, each, interrupt)? else { return Ok(None) };
+    // With as many items as were copied it has just those.
+    if args.verify_only || target.count()? == copied.items {
+        return Ok(Some(copied));
+    }
+    if copied.items == 0 {
+        bail!("--from is empty and --to is not: nothing was removed from it; is this the right way round?");
+    }
+    Ok(remove_strays(source, target, interrupt)?.then_some(copied))
 }
 
 /// Reads the source and writes what the target lacks; `None` if interrupted.
@@ -212,6 +229,28 @@ fn walk(
     Ok(Some(seen))
 }
 
+/// Removes the items that only the target has: those that were deleted from the source after an earlier copy. False if interrupted.
+fn remove_strays(source: &Source, target: &dyn VectorIndex, interrupt: &Interrupt) -> anyhow::Result<bool> {
+    let (mut removed, mut after) = (0, None::<String>);
+    loop {
+        if interrupt.requested() {
+            return Ok(false);
+        }
+        let page = target.page(after.as_deref(), PAGE)?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id.clone());
+        let mut ids: Vec<String> = page.into_iter().map(|item| item.id).collect();
+        let known = source.known(&ids)?;
+        ids.retain(|id| !known.contains(id));
+        if !ids.is_empty() {
+            removed += target.delete(&ids)?;
+        }
+    }
+    target.flush()?;
+    println!("copying: {removed} items removed that the source does not have");
+    Ok(true)
+}
+
 /// The items that the target does not have just so.
 fn lacking(target: &dyn VectorIndex, page: Vec<Item>) -> Result<Vec<Item>, IndexError> {
     let ids: Vec<String> = page.iter().map(|item| item.id.clone()).collect();
@@ -220,73 +259,56 @@ fn lacking(target: &dyn VectorIndex, page: Vec<Item>) -> Result<Vec<Item>, Index
     Ok(page.into_iter().filter(|item| known.get(&item.id).is_none_or(|known| !known.is_same(item))).collect())
 }
 
-/// Adds up a catalogue; `None` if interrupted.
-fn tally(index: &dyn VectorIndex, each: usize, interrupt: &Interrupt) -> anyhow::Result<Option<Tally>> {
-    let (mut progress, start) = (Progress::new("checking", index.count()?), Instant::now());
-    let (mut found, mut after) = (Tally::default(), None::<String>);
-    loop {
-        if interrupt.requested() {
-            return Ok(None);
-        }
-        let page = index.page(after.as_deref(), PAGE)?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.id.clone());
-        page.iter().for_each(|item| {
-            found.add(item, each);
-            progress.step();
-        });
-    }
-    progress.finish();
-    let seconds = start.elapsed().as_secs_f64().max(1e-9);
-    println!(
-        "checking: {} items in {seconds:.1} s, {:.0} items/s",
-        found.items,
-        found.items as f64 / seconds
-    );
-    Ok(Some(found))
-}
-
-fn compare(copied: &Tally, found: &Tally) -> anyhow::Result<()> {
-    if copied.items != found.items {
-        bail!("{} items there, and {} here", copied.items, found.items);
-    }
-    if copied.sum != found.sum {
-        bail!("the checksums of ids, products and metadata are {:032x} and {:032x}", copied.sum, found.sum);
-    }
-    for (id, item) in &copied.samples {
-        if !found.samples.get(id).is_some_and(|found| found.is_same(item)) {
-            bail!("the vector of {id:?} is another");
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{ops::Range, path::Path};
+
     use super::*;
 
     fn item(id: &str, product: &str) -> Item {
         Item { id: id.into(), product_id: product.into(), vector: vec![1.0], ..Item::default() }
     }
 
-    fn tally_of(items: &[Item]) -> Tally {
-        let mut tally = Tally::default();
-        items.iter().for_each(|item| tally.add(item, 1));
-        tally
-    }
-
     #[test]
-    fn a_tally_sees_everything_but_the_order() {
-        let whole = tally_of(&[item("a", "p"), item("b", "q")]);
-        assert!(compare(&whole, &tally_of(&[item("b", "q"), item("a", "p")])).is_ok());
-        assert!(compare(&whole, &tally_of(&[item("a", "p")])).is_err());
-        assert!(compare(&whole, &tally_of(&[item("a", "p"), item("b", "r")])).is_err());
-        assert!(
-            compare(&whole, &tally_of(&[item("ap", ""), item("b", "q")])).is_err(),
-            "parts do not run together"
-        );
-        let other = Item { vector: vec![-1.0], ..item("b", "q") };
-        assert!(compare(&whole, &tally_of(&[item("a", "p"), other])).is_err());
+    fn a_copy_follows_what_was_deleted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        let options = OpenOptions { create: true, ..OpenOptions::new(1, "model") };
+        let count = 2 * PAGE + 10;
+        let items = |range: Range<usize>| -> Vec<Item> {
+            range.map(|number| item(&format!("item {number}"), "p")).collect()
+        };
+        let source = EmbeddedIndex::open(&from, options.clone()).expect("opens");
+        source.upsert(items(0..count)).expect("writes");
+        // With the server beside it that uses the store.
+        let args = Args {
+            from: Home::Folder(from.clone()),
+            to: Home::Folder(to.clone()),
+            no_verify: false,
+            verify_only: false,
+        };
+        let copied = || copy(&args, &Settings::default(), &Interrupt::default());
+        let ids = |folder: &Path| -> Vec<String> {
+            let reader = StoreReader::open(folder).expect("opens");
+            reader.page(None, usize::MAX).expect("reads").into_iter().map(|item| item.id).collect()
+        };
+        assert_eq!(copied().expect("copies"), Done::Complete);
+        assert_eq!(ids(&to).len(), count);
+        // As many are new as are gone, and then more are gone.
+        let gone =
+            |range: Range<usize>| -> Vec<String> { items(range).into_iter().map(|item| item.id).collect() };
+        source.upsert(items(count..count + 2)).expect("writes");
+        source.delete(&gone(5..7)).expect("deletes");
+        assert_eq!(copied().expect("follows"), Done::Complete);
+        assert_eq!(ids(&to), ids(&from));
+        source.delete(&gone(100..PAGE + 300)).expect("deletes");
+        assert_eq!(copied().expect("follows"), Done::Complete);
+        assert_eq!(ids(&to), ids(&from));
+        // An empty source is more likely a mistake than a wish.
+        source.delete(&ids(&from)).expect("deletes");
+        let told = copied().expect_err("refused").to_string();
+        assert!(told.contains("nothing was removed"), "{told}");
+        assert!(!ids(&to).is_empty());
     }
 
     #[test]

@@ -3,24 +3,20 @@
 //! Labels have few values: routes are the patterns of the router, methods and statuses those of HTTP, reasons are
 //! constants of the code. No value comes from a request's content.
 
+mod latency;
+mod maker;
+
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
-    core::{Collector, Metric},
+    Encoder, Error, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry, TextEncoder, core::Collector,
 };
 
-use crate::engine::{BatchObserver, ProviderReport};
+pub use latency::Latency;
 
-/// Upper bounds of the time buckets, in seconds. Fine enough that a p99 read off them is within a third of the truth from
-/// 1 ms to 5 s.
-const SECONDS: [f64; 24] = [
-    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3,
-    0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0,
-];
-/// Upper bounds of the batch-size buckets, in images.
-const IMAGES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+use self::maker::Maker;
+use crate::engine::{BatchObserver, ProviderReport};
 
 /// The stages of a search, in the order a request passes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,47 +93,6 @@ pub struct Totals {
     pub in_flight: u64,
 }
 
-/// A distribution of durations, as a histogram has it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Latency {
-    /// Upper bound in seconds and the count up to it.
-    buckets: Vec<(f64, u64)>,
-    count: u64,
-}
-
-impl Latency {
-    fn of(histogram: &Histogram) -> Self {
-        let metric = histogram.metric();
-        let found = metric.get_histogram();
-        let buckets =
-            found.get_bucket().iter().map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()));
-        Self { buckets: buckets.collect(), count: found.get_sample_count() }
-    }
-
-    /// How many durations.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
-    /// The time in seconds within which this share of them lies, 0 to 1: straight between the bounds of its bucket, as
-    /// Prometheus' `histogram_quantile` has it. `None` if there are none.
-    pub fn quantile(&self, share: f64) -> Option<f64> {
-        if self.count == 0 {
-            return None;
-        }
-        let wanted = share * self.count as f64;
-        let (mut below, mut before) = (0.0, 0u64);
-        for &(bound, count) in &self.buckets {
-            if count as f64 >= wanted && count > before {
-                return Some(below + (bound - below) * (wanted - before as f64) / (count - before) as f64);
-            }
-            (below, before) = (bound, count);
-        }
-        // Beyond the last bound: at least that.
-        Some(below)
-    }
-}
-
 /// The server's metrics and the registry they live in.
 pub struct Metrics {
     registry: Registry,
@@ -167,7 +122,7 @@ impl Metrics {
     /// # Errors
     /// Only if two metrics had the same name, which the tests exclude.
     pub fn new() -> Result<Self, Error> {
-        let make = Maker(Registry::new());
+        let make = Maker::new();
         make.process()?;
         let build = make.gauges("build_info", "The running build; the value is always 1.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -221,7 +176,7 @@ impl Metrics {
                 "recall_probe_ratio",
                 "Share of the true nearest that searches find, measured on a sample; NaN before the first.",
             )?,
-            registry: make.0,
+            registry: make.into_registry(),
         })
     }
 
@@ -342,58 +297,6 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Makes metrics of the common kinds and registers them.
-struct Maker(Registry);
-
-impl Maker {
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
-        self.register(IntCounter::with_opts(options(name, help))?)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
-        self.register(IntCounterVec::new(options(name, help), labels)?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
-        self.register(IntGauge::with_opts(options(name, help))?)
-    }
-
-    fn ratio(&self, name: &str, help: &str) -> Result<Gauge, Error> {
-        self.register(Gauge::with_opts(options(name, help))?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
-        self.register(IntGaugeVec::new(options(name, help), labels)?)
-    }
-
-    fn histograms(&self, name: &str, help: &str, label: &str) -> Result<HistogramVec, Error> {
-        let options = HistogramOpts::from(options(name, help)).buckets(SECONDS.to_vec());
-        self.register(HistogramVec::new(options, &[label])?)
-    }
-
-    fn sizes(&self, name: &str, help: &str) -> Result<Histogram, Error> {
-        let options = HistogramOpts::from(options(name, help)).buckets(IMAGES.to_vec());
-        self.register(Histogram::with_opts(options)?)
-    }
-
-    /// CPU time, memory, descriptors and threads of the process, under the names that every exporter gives them. Only
-    /// Linux offers them to the crate.
-    fn process(&self) -> Result<(), Error> {
-        #[cfg(target_os = "linux")]
-        self.0.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        Ok(())
-    }
-
-    fn register<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, Error> {
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-}
-
-fn options(name: &str, help: &str) -> Opts {
-    Opts::new(name, help).namespace("dfml")
-}
-
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -405,17 +308,6 @@ fn unsigned(level: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantiles_are_those_of_prometheus() {
-        // 10 durations up to 1 s, 30 up to 2 s, 40 in all up to 4 s: worked out by hand.
-        let latency = Latency { buckets: vec![(1.0, 10), (2.0, 30), (4.0, 40)], count: 50 };
-        assert_eq!(latency.quantile(0.1), Some(0.5));
-        assert_eq!(latency.quantile(0.4), Some(1.5));
-        assert_eq!(latency.quantile(0.7), Some(3.0));
-        assert_eq!(latency.quantile(0.99), Some(4.0), "beyond the last bound");
-        assert_eq!(Latency::default().quantile(0.5), None);
-    }
 
     #[test]
     fn every_metric_registers_and_shows_its_value() {
