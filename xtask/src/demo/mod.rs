@@ -17,7 +17,7 @@ use figures::{Report, Trained};
 use stage::Stages;
 use steps::Steps;
 
-/// Set up, train, export, evaluate, index and serve a catalogue; what was done before is not done again
+/// Set up, train, export, evaluate, index, calibrate and serve a catalogue; what was done before is not done again
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Without --catalogue, about 800 pieces of furniture are rendered into a catalogue, half of which is never trained on.
@@ -88,6 +88,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let model = seeds.first().map_or(before_dir, |&seed| steps.model_of(seed));
     let store = steps.index(&mut stages, &data, &model)?;
+    if !data.queries.is_empty()
+        && let Err(error) = steps.calibrate(&mut stages, &data, &model, &store)
+    {
+        // A small catalogue of one's own may have no wrong hits, or no right ones, to learn from.
+        ensure!(args.catalogue.is_some(), error);
+        eprintln!("warning: results will have no match probability: {error:#}");
+    }
 
     let lines = figures::compare(&before, &trained);
     println!("\n{}", figures::table(&lines, trained.len()));

@@ -149,6 +149,32 @@ impl Steps {
         Ok(store)
     }
 
+    /// Fits what the model's similarities mean, with queries of products that it was not trained on, so that results have a
+    /// probability of showing the query's product.
+    pub(super) fn calibrate(
+        &self,
+        stages: &mut Stages,
+        data: &Data,
+        model: &Path,
+        store: &Path,
+    ) -> Result<()> {
+        let (dfml, figures) = (self.program("dfml"), model.join("calibration.json"));
+        let lists: Vec<&Path> = std::iter::once(data.gallery.as_path())
+            .chain(data.queries.iter().map(PathBuf::as_path))
+            .collect();
+        let key = data.add_to(Key::new("calibrate").file(&dfml)?.text(&fingerprint(model)?), &lists)?;
+        stages.run("calibration", key, Output::Makes(&figures), || {
+            let mut calibrate = Command::new(&dfml);
+            calibrate.arg("calibrate").arg("--model").arg(model).arg("--catalogue").arg(store);
+            calibrate.arg("--root").arg(&data.root);
+            for list in &data.queries {
+                calibrate.arg("--queries").arg(list);
+            }
+            calibrate.arg("--svg").arg(model.join("reliability.svg")).arg("--json").arg(&figures);
+            self.run(&mut calibrate)
+        })
+    }
+
     /// Says how to search, and becomes the server.
     pub(super) fn serve(&self, data: &Data, model: &Path, store: &Path, port: u16) -> Result<()> {
         let address = format!("127.0.0.1:{port}");
