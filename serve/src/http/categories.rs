@@ -20,9 +20,7 @@ use super::{ApiError, AppState, Backend};
 pub(super) const CATEGORY_KEY: &str = "category";
 /// From the end of a walk to the beginning of the next one at least, however much is written and asked meanwhile.
 const APART: Duration = Duration::from_secs(3);
-/// After this time a count is stale even if no request has changed anything: jobs change the catalogue, too.
-const FRESH_FOR: Duration = Duration::from_secs(60);
-/// The same where other servers change the catalogue, of which this one hears nothing.
+/// After this time a count is stale where other servers change the catalogue, of which this one hears nothing.
 const FRESH_SHARED: Duration = Duration::from_secs(5);
 /// Most categories that are listed, the largest first to stay.
 const CATEGORIES_MAX: usize = 500;
@@ -50,7 +48,7 @@ pub(super) struct CategoryCache(watch::Sender<Known>);
 
 #[derive(Default)]
 struct Known {
-    /// Changes that requests have made. A count is of the catalogue as it is if there was none since before its walk.
+    /// Changes that requests and imports have made. A count is of the catalogue as it is if there was none since before its walk.
     changes: u64,
     /// Times that the last count was forgotten. The walk that was under way then is of no use any more.
     cleared: u64,
@@ -113,7 +111,7 @@ impl CategoryCache {
         });
     }
 
-    /// Forgets what was counted and what is being counted: the index has been exchanged, or a job may have changed all of it.
+    /// Forgets what was counted and what is being counted: the index has been exchanged.
     pub(super) fn clear(&self) {
         self.0.send_modify(|known| {
             known.cleared += 1;
@@ -126,14 +124,20 @@ impl CategoryCache {
         self.0.borrow().ended
     }
 
-    /// What can be answered to somebody who has asked after so many walks, and whether one more is wanted. A failure is told to those who
+    /// What can be answered to somebody who has asked after so many walks, and whether one more is wanted; after `fresh_for` a count is
+    /// stale though nothing is known to have changed. A failure is told to those who
     /// have waited for that walk; who comes later waits for the next one.
-    fn look(&self, fresh_for: Duration, ended: u64) -> (Option<Result<Arc<Categories>, Failure>>, bool) {
+    fn look(
+        &self,
+        fresh_for: Option<Duration>,
+        ended: u64,
+    ) -> (Option<Result<Arc<Categories>, Failure>>, bool) {
         let known = self.0.borrow();
         let Some(Walked { start, counted }) = &known.last else { return (None, true) };
         match counted {
             Ok(categories) => {
-                let is_stale = start.changes != known.changes || start.at.elapsed() >= fresh_for;
+                let is_old = fresh_for.is_some_and(|limit| start.at.elapsed() >= limit);
+                let is_stale = start.changes != known.changes || is_old;
                 (Some(Ok(Arc::clone(categories))), is_stale)
             }
             Err(failure) if known.ended > ended => (Some(Err(failure.clone())), false),
@@ -178,8 +182,8 @@ impl CategoryCache {
 ///
 /// What a search can be narrowed down to, by the metadata key `category`. Who asks is answered at once from the last count, however old.
 /// If something has changed since that began, asking also starts the next one in the background, a few seconds after the last at the
-/// earliest; a change shows when a count that began after it has ended. A running import is noticed within a minute, what other servers
-/// write within seconds. Where there is no count at all, after a start, a job or an exchange of the model, the answer waits for one.
+/// earliest; a change shows when a count that began after it has ended. What other servers write is noticed within seconds. Where there is
+/// no count at all, after a start or an exchange of the model, the answer waits for one.
 #[utoipa::path(
     get, path = "/v1/categories", tag = "catalogue",
     responses((status = 200, description = "The categories, by name.", body = Categories)),
@@ -191,7 +195,7 @@ pub(super) async fn categories(State(state): State<AppState>) -> Result<Json<Cat
 
 /// The last count, be it stale. Without one, that of the walk under way or the next.
 async fn current(state: &AppState) -> Result<Arc<Categories>, ApiError> {
-    let fresh_for = if state.backend()?.index.is_shared() { FRESH_SHARED } else { FRESH_FOR };
+    let fresh_for = state.backend()?.index.is_shared().then_some(FRESH_SHARED);
     let cache = state.category_cache();
     let mut walks = cache.0.subscribe();
     let ended = cache.ended();
@@ -245,7 +249,7 @@ mod tests {
 
     /// What somebody who has just asked is answered: how many categories there are, if that is known, and whether a walk is wanted.
     fn look(cache: &CategoryCache) -> (Option<usize>, bool) {
-        let (answer, is_walk_wanted) = cache.look(FRESH_FOR, cache.ended());
+        let (answer, is_walk_wanted) = cache.look(None, cache.ended());
         (answer.and_then(Result::ok).map(|counted| counted.categories.len()), is_walk_wanted)
     }
 
@@ -267,7 +271,7 @@ mod tests {
         assert!(cache.reserve());
         cache.end(cache.start(), counted(2));
         assert_eq!(look(&cache), (Some(2), false));
-        assert!(cache.look(Duration::ZERO, cache.ended()).1, "in the end for its age alone");
+        assert!(cache.look(Some(Duration::ZERO), cache.ended()).1, "in the end for its age alone");
         cache.mark_stale();
         assert_eq!(look(&cache), (Some(2), true));
     }
@@ -291,7 +295,7 @@ mod tests {
         let ended = cache.ended();
         let failure = Failure::Unavailable { place: "there".to_owned(), detail: "silence".to_owned() };
         cache.end(cache.start(), Err(failure));
-        let (answer, is_walk_wanted) = cache.look(FRESH_FOR, ended);
+        let (answer, is_walk_wanted) = cache.look(None, ended);
         let error = answer.and_then(Result::err).map(ApiError::from);
         assert!(matches!(error, Some(ApiError::Index(IndexError::Unavailable { .. }))) && !is_walk_wanted);
         assert_eq!(look(&cache), (None, true), "who comes later waits for the next walk");

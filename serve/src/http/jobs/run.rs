@@ -35,7 +35,6 @@ pub(super) fn run(state: &AppState, job: &Job) {
         job.end(JobState::Failed, Some("it failed; the server's log has the details".to_owned()), None);
     }
     job.release();
-    state.category_cache().clear();
 }
 
 fn work(state: &AppState, job: &Job) {
