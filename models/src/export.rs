@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use crate::arch::Architecture;
+use crate::atomic::write_atomically;
 use crate::factorize::{FactorizeError, to_dense};
 use crate::manifest::{Effort, FORMAT_VERSION, FileHash, Files, Lineage, Manifest, ManifestError, Precision};
 use crate::onnx;
 use crate::reference::{Reference, ReferenceError};
 use crate::transform::{Transform, TransformError};
-use crate::weights::{TensorMap, write_atomically};
+use crate::weights::TensorMap;
 
 /// Name of the network's file in a model directory.
 pub const MODEL_FILE: &str = "model.onnx";

@@ -11,6 +11,7 @@
 //! - [`pca`]: principal components, the start of an embedding layer.
 
 pub mod arch;
+mod atomic;
 mod cache;
 pub mod calibration;
 pub mod export;
@@ -26,6 +27,7 @@ pub use arch::{
     Architecture, ArchitectureError, EfficientNetLite, LiteVariant, MbConv, Preset, ResNet, TensorSpec, Vit,
     preset,
 };
+pub use atomic::write_atomically;
 pub use cache::cache_dir;
 pub use calibration::Calibration;
 pub use export::{ExportError, ExportRequest, write_model_dir};

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::arch::{Architecture, ArchitectureError};
+use crate::atomic::write_atomically;
 use crate::calibration::Calibration;
 use crate::reference::{Reference, ReferenceError};
 use crate::transform::{Transform, TransformError};
-use crate::weights::write_atomically;
 
 /// The version of the format that this code reads and writes.
 pub const FORMAT_VERSION: u32 = 1;

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 pub use safetensors_file::{load_metadata, save_safetensors};
-pub(crate) use safetensors_file::{parse as parse_safetensors, save_views, write_atomically};
+pub(crate) use safetensors_file::{parse as parse_safetensors, save_views};
 
 /// A named set of tensors, as a weight file holds them.
 pub type TensorMap = BTreeMap<String, Tensor>;

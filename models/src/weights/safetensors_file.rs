@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::Path;
 
 use half::{bf16, f16};
@@ -10,6 +9,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, View};
 
 use super::{Tensor, TensorMap, WeightsError};
+use crate::atomic::write_atomically;
 
 /// Whether the first bytes are a safetensors header: its length, then a JSON object.
 pub(super) fn looks_like(head: &[u8]) -> bool {
@@ -89,31 +89,6 @@ pub(crate) fn save_views<'a, V: View>(
     let metadata = (!metadata.is_empty()).then_some(metadata);
     let bytes = safetensors::serialize(views, metadata).map_err(|error| bad(path, error))?;
     Ok(write_atomically(path, &bytes)?)
-}
-
-/// Writes `bytes` to a temporary file beside `path`, flushes it to disk, and renames it to `path`.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let name_it = |error: std::io::Error| {
-        std::io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
-    };
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(name_it)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(name_it)?;
-    make_readable(&file).map_err(name_it)?;
-    file.persist(path).map_err(|error| name_it(error.error))?;
-    Ok(())
-}
-
-/// Temporary files are private by default; a model is meant to be read by a server under another user.
-#[cfg(unix)]
-fn make_readable(file: &tempfile::NamedTempFile) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn make_readable(_: &tempfile::NamedTempFile) -> std::io::Result<()> {
-    Ok(())
 }
 
 /// A tensor as the safetensors writer wants to see it.

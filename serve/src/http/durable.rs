@@ -1,21 +1,14 @@
 //! Files that survive a crash of the machine from the moment on that they are said to be there.
 
-use std::{
-    io::{self, Write as _},
-    path::Path,
-};
+use std::{io, path::Path};
 
 /// Writes a file into a folder that is there, whole or not at all.
 ///
 /// # Errors
 /// What the system said. The file may be there all the same, if only its name could not be made to last.
 pub(super) fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let folder = path.parent().ok_or_else(|| io::Error::other("a file without a folder"))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(contents)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    sync_folder(folder)
+    dfml_models::write_atomically(path, contents)?;
+    path.parent().map_or(Ok(()), sync_folder)
 }
 
 /// Makes the names in a folder last: a file whose contents are safe can still be lost with its name.
@@ -43,6 +36,12 @@ mod tests {
         for contents in ["a longer text", "short"] {
             write(&path, contents.as_bytes()).expect("writable");
             assert_eq!(fs_err::read_to_string(&path).expect("readable"), contents);
+            // Pictures that were sent in are also for other programs on the machine.
+            #[cfg(unix)]
+            assert_eq!(
+                std::os::unix::fs::MetadataExt::mode(&fs_err::metadata(&path).expect("there")) & 0o777,
+                0o644
+            );
         }
         assert_eq!(fs_err::read_dir(folder.path()).expect("readable").count(), 1);
         assert!(write(&folder.path().join("nowhere/record.json"), b"").is_err(), "folders are not made");

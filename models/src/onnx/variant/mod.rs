@@ -15,7 +15,7 @@ use prost::Message;
 
 use super::proto::{self, GraphProto, ModelProto};
 use crate::arch::Architecture;
-use crate::weights::{TensorMap, write_atomically};
+use crate::{atomic::write_atomically, weights::TensorMap};
 
 /// The least and greatest value of every tensor that is to be 8 bits wide, by name; see [`Network::observed`].
 pub type Ranges = BTreeMap<String, (f32, f32)>;
